@@ -1,0 +1,1 @@
+"""Raw gateway logs -> lake. Knows gateways; knows no question."""

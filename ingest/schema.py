@@ -1,0 +1,137 @@
+"""The contract between the lake and everything that reads it.
+
+Knows the name, type, unit and meaning of every column. Knows no gateway, no question and no engine but Arrow's type system:
+the Arrow schemas, the views and the data dictionary in the docs are derived from the tables below.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the lake: its name, Arrow type, unit (empty where it has none) and meaning."""
+
+    name: str
+    type: pa.DataType
+    unit: str
+    meaning: str
+
+
+UTC_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
+DETAILS: Final = pa.list_(pa.struct([("field", pa.string()), ("issue", pa.string())]))
+
+REQUEST_COLUMNS: Final = (
+    Column("ts", UTC_MICROSECONDS, "UTC", "when the response ended; a format that logs the start is moved by its latency"),
+    Column("request_id", pa.string(), "", "the API's id of the request, from the envelope or else from the gateway"),
+    Column("org_id", pa.string(), "", "organisation of the caller, where the gateway logs it"),
+    Column("key_id", pa.string(), "", "id of the API key, where the gateway logs it; never the key"),
+    Column("key_hash", pa.string(), "", "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented"),
+    Column("client_ip", pa.string(), "", "address of the client as the gateway saw it"),
+    Column("user_agent", pa.string(), "", "User-Agent of the client, redacted"),
+    Column("method", pa.string(), "", "HTTP method"),
+    Column("route", pa.string(), "", "path with its ids folded: /v1/messages/{id}"),
+    Column("path", pa.string(), "", "path without query string; one that held personal data is its route, # and a keyed fingerprint"),
+    Column("status", pa.int16(), "", "HTTP status that the client was sent"),
+    Column("code", pa.string(), "", "error code of the envelope; null where the response had none"),
+    Column("message", pa.string(), "", "message of the envelope, redacted"),
+    Column("docs_url", pa.string(), "", "docs_url of the envelope"),
+    Column("details", DETAILS, "", "details of the envelope as (field, issue) pairs, redacted"),
+    Column("retry_after_s", pa.float64(), "s", "Retry-After header of the response"),
+    Column("idempotency_hash", pa.string(), "", "keyed fingerprint of the Idempotency-Key header"),
+    Column("latency_ms", pa.float64(), "ms", "from the first byte of the request to the end of the response"),
+    Column("upstream_ms", pa.float64(), "ms", "time the API itself took, last try"),
+    Column("response_bytes", pa.int64(), "bytes", "bytes sent to the client"),
+    Column("origin", pa.string(), "", "who made the response: upstream (the API) or gateway (the proxy)"),
+    Column("gateway_reason", pa.string(), "", "why the gateway answered itself: bad_gateway, client_closed_request, ..."),
+    Column("body_state", pa.string(), "", "what the log holds of an error's body: whole, truncated, absent or undecodable"),
+    Column("gateway", pa.string(), "", "log format that the row was read with"),
+    Column("host", pa.string(), "", "Host that was asked"),
+    Column("source_id", pa.string(), "", "the source in the ledger that the row came from"),
+    Column("line", pa.int64(), "", "line of the record in its decompressed source, from 1"),
+)
+
+REJECT_COLUMNS: Final = (
+    Column("source_id", pa.string(), "", "the source in the ledger"),
+    Column("line", pa.int64(), "", "line in the decompressed source, from 1"),
+    Column("byte_offset", pa.int64(), "bytes", "where the line starts in the decompressed source"),
+    Column("byte_length", pa.int64(), "bytes", "length of the line without its end"),
+    Column("reason", pa.string(), "", "why it is no request: not_json, not_an_object, no_status, no_timestamp, ..."),
+)
+
+SOURCE_COLUMNS: Final = (
+    Column("source_id", pa.string(), "", "short form of the fingerprint"),
+    Column("fingerprint", pa.string(), "", "SHA-256 of the head of the decompressed content"),
+    Column("head_bytes", pa.int64(), "bytes", "how much of the head the fingerprint covers"),
+    Column("name", pa.string(), "", "path it was read from, redacted; - for standard input"),
+    Column("compression", pa.string(), "", "none, gzip or zstd"),
+    Column("gateway", pa.string(), "", "log format that was decided on"),
+    Column("decision", pa.string(), "", "why: detected with its share of the votes, --format, or --mapping"),
+    Column("first_line", pa.int64(), "", "first line of this step; a grown source has a step per ingest"),
+    Column("from_byte", pa.int64(), "bytes", "where this step started in the decompressed source"),
+    Column("to_byte", pa.int64(), "bytes", "where it ended: the next step starts here"),
+    Column("tail_hash", pa.string(), "", "SHA-256 of the last bytes before to_byte, to tell a grown source from another with the same head"),
+    Column("lines", pa.int64(), "", "lines read in this step = requests + rejects + skipped"),
+    Column("requests", pa.int64(), "", "rows added to requests"),
+    Column("errors", pa.int64(), "", "those of them that are errors"),
+    Column("rejects", pa.int64(), "", "lines that are no readable request"),
+    Column("skipped", pa.int64(), "", "blank lines and comments"),
+    Column("is_cut", pa.bool_(), "", "the compressed stream ended before its end marker"),
+    Column("first_ts", UTC_MICROSECONDS, "UTC", "earliest request of this step"),
+    Column("last_ts", UTC_MICROSECONDS, "UTC", "latest request of this step"),
+    Column("ingested_at", UTC_MICROSECONDS, "UTC", "when the step was committed"),
+)
+
+PARTITION_COLUMNS: Final = (
+    Column("kind", pa.string(), "", "ok, error, reject or source"),
+    Column("day", pa.date32(), "UTC", "day of ts; for rejects and sources the day they were ingested"),
+)
+
+CATALOGUE_COLUMNS: Final = (
+    Column("code", pa.string(), "", "the error code"),
+    Column("http_status", pa.int16(), "", "status that the code comes with"),
+    Column("is_retryable", pa.bool_(), "", "a retry of the unchanged request may succeed"),
+    Column("category", pa.string(), "", "client, authorization, pacing, account, recipient or platform"),
+    Column("owner", pa.string(), "", "who acts: client, account_team or platform"),
+    Column("meaning", pa.string(), "", "what the code says"),
+    Column("client_action", pa.string(), "", "what the client should do"),
+)
+
+
+def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
+    """The Arrow schema of `columns`, every field nullable."""
+    return pa.schema([pa.field(column.name, column.type) for column in columns])
+
+
+REQUESTS: Final = arrow_schema(REQUEST_COLUMNS)
+REJECTS: Final = arrow_schema(REJECT_COLUMNS)
+SOURCES: Final = arrow_schema(SOURCE_COLUMNS)
+
+
+def table_schema() -> pa.Schema:
+    """The schema of the one Delta table: the partition columns, then the columns of every kind, each once."""
+    fields = {column.name: pa.field(column.name, column.type) for column in PARTITION_COLUMNS}
+    for schema in (REQUESTS, REJECTS, SOURCES):
+        fields |= {field.name: field for field in schema}
+    return pa.schema(list(fields.values()))
+
+
+def table_path(lake: Path) -> Path:
+    """The folder of the Delta table inside a lake."""
+    return lake / "table"
+
+
+def database_path(lake: Path) -> Path:
+    """The exported DuckDB database inside a lake: views and macros for any DuckDB client."""
+    return lake / "errata.duckdb"
+
+
+class BadInput(Exception):  # noqa: N818 - named for what it says to a person
+    """What a person gave cannot be used; the one-line message says what to do. Exit code 2."""
+
+
+class LakeDamaged(Exception):  # noqa: N818 - named for what it says to a person
+    """The lake cannot be read as it is; the one-line message says what to do. Exit code 3."""
