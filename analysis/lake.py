@@ -1,0 +1,253 @@
+"""A DuckDB connection over the lake, and the exported database for any other DuckDB client.
+
+Knows the folder, the snapshot of its Delta table and the views over it. Knows no question: the macros come from
+`analysis.questions`.
+"""
+
+import csv
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+from deltalake import DeltaTable
+from deltalake.exceptions import DeltaError, TableNotFoundError
+
+from analysis.questions import install
+from ingest.schema import (
+    CATALOGUE_COLUMNS,
+    PARTITION_COLUMNS,
+    REJECT_COLUMNS,
+    REQUEST_COLUMNS,
+    SOURCE_COLUMNS,
+    BadInput,
+    Column,
+    LakeDamaged,
+    arrow_schema,
+    database_path,
+    table_path,
+)
+
+DEFAULT_CATALOGUE: Final = Path(__file__).with_name("error_codes.csv")
+VIEWS: Final = ("requests", "errors", "rejects", "sources", "catalogue")
+
+_COMMIT_NAME: Final = re.compile(r"(\d{20})\.json")
+_QUOTED: Final = re.compile(r"""["'`]([^"'`]*\.parquet)["'`]""")
+_CATALOGUE: Final = arrow_schema(CATALOGUE_COLUMNS)
+_BOOLEANS: Final = {"true": True, "false": False}
+
+
+def connect(lake: Path, *, catalog: Path | None = None) -> duckdb.DuckDBPyConnection:
+    """An in-memory connection with the views of `VIEWS` over the lake's current snapshot and every macro installed.
+
+    The time zone is UTC. The snapshot does not advance: connect again (10-20 ms) to see what was ingested since.
+    `catalog` is a CSV of the columns CATALOGUE_COLUMNS; without it the one that settings.toml names, or the default.
+    Raises BadInput where there is no lake or the catalogue cannot be used, LakeDamaged where the table cannot be read.
+    """
+    files = snapshot_files(lake)
+    catalogue = read_catalogue(catalog or _configured_catalogue(lake))
+    con = duckdb.connect()
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    with lake_errors():
+        _create_views(con, files, catalogue)
+    install(con)
+    return con
+
+
+def export(lake: Path, catalog: Path | None = None) -> Path:
+    """The path of `<lake>/errata.duckdb`, rewritten in one step to the current snapshot: views, catalogue and macros.
+
+    The file is in DuckDB's 1.0 storage format and holds absolute paths. Raises as `connect` does, keeping the old file.
+    """
+    files = snapshot_files(lake)
+    catalogue = read_catalogue(catalog or _configured_catalogue(lake))
+    database = database_path(lake)
+    draft = database.with_name(f"{database.name}.{os.getpid()}.draft")
+    draft.unlink(missing_ok=True)
+    try:
+        with duckdb.connect() as con:
+            con.execute(f"ATTACH {_text(draft)} AS exported (STORAGE_VERSION 'v1.0.0')")
+            con.execute("USE exported")
+            with lake_errors():
+                _create_views(con, files, catalogue)
+            install(con)
+            con.execute("USE memory")
+            con.execute("DETACH exported")
+        _flush(draft)
+        draft.replace(database)
+        _flush(database.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+    return database
+
+
+def snapshot_files(lake: Path) -> dict[str, list[str]]:
+    """Absolute paths of the data files of the lake's current snapshot, sorted, by kind."""
+    root = table_path(lake)
+    if not root.exists():
+        found = "has no table in it" if lake.exists() else "does not exist"
+        raise BadInput(
+            f"{lake}: expected a lake, but the folder {found}; make one with `errata ingest PATH... --lake {lake}`"
+        )
+    try:
+        table = DeltaTable(str(root.resolve()))
+        uris = table.file_uris()
+    except TableNotFoundError:
+        raise LakeDamaged(
+            f"{root / '_delta_log'}: expected the log of a Delta table, found none; restore the folder from a backup"
+        ) from None
+    except (DeltaError, OSError, ValueError) as error:
+        raise LakeDamaged(
+            f"{root / '_delta_log'}: the table's log cannot be read ({_one_line(error)}); restore it from a backup"
+        ) from error
+    _check_last_commits(root / "_delta_log", table.version())
+    files: dict[str, list[str]] = {}
+    for path in sorted(unquote(uri) for uri in uris):
+        kind = Path(path).parent.parent.name.removeprefix("kind=")
+        files.setdefault(kind, []).append(path)
+    return files
+
+
+def read_catalogue(path: Path) -> pa.Table:
+    """The error catalogue of a CSV file, with the columns CATALOGUE_COLUMNS; BadInput names the line that is wrong."""
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{path}: the catalogue cannot be read ({_one_line(error)}); give a UTF-8 CSV file") from error
+    reader = csv.DictReader(text.splitlines(), strict=True)
+    missing = [name for name in _CATALOGUE.names if name not in (reader.fieldnames or ())]
+    if missing:
+        raise BadInput(f"{path}:1: expected the columns {', '.join(_CATALOGUE.names)}; missing: {', '.join(missing)}")
+    entries: dict[str, dict[str, str | int | bool]] = {}
+    try:
+        for row in reader:
+            entry = _catalogue_entry(row, place=f"{path}:{reader.line_num}")
+            code = str(entry["code"])
+            if code in entries:
+                raise BadInput(f"{path}:{reader.line_num}: the code {code!r} is there twice; keep one of the lines")
+            entries[code] = entry
+    except csv.Error as error:
+        raise BadInput(
+            f"{path}:{reader.line_num}: not valid CSV ({error}); quote fields that hold commas or quotes"
+        ) from error
+    return pa.Table.from_pylist(list(entries.values()), schema=_CATALOGUE)
+
+
+@contextmanager
+def lake_errors() -> Iterator[None]:
+    """Turns DuckDB's complaint about a missing or torn data file into LakeDamaged naming the file."""
+    try:
+        yield
+    except duckdb.Error as error:
+        file = _QUOTED.search(str(error))
+        if not file:
+            raise
+        raise LakeDamaged(
+            f"{file[1]}: this data file of the lake cannot be read; run the command again in case it was just "
+            "compacted, else restore it from a backup or ingest its sources into a new lake"
+        ) from error
+
+
+def _create_views(con: duckdb.DuckDBPyConnection, files: dict[str, list[str]], catalogue: pa.Table) -> None:
+    con.register("catalogue_rows", catalogue)
+    con.execute("CREATE TABLE catalogue AS SELECT * FROM catalogue_rows")
+    con.unregister("catalogue_rows")
+    ok, error = files.get("ok", []), files.get("error", [])
+    con.execute(f"CREATE VIEW requests AS {_requests(sorted(ok + error))}")
+    known = "catalogue.code IS NOT NULL AS is_known_code, catalogue.is_retryable, catalogue.category, catalogue.owner"
+    failed = f"({_requests(error)}) AS request LEFT JOIN catalogue ON catalogue.code = request.code"
+    con.execute(f"CREATE VIEW errors AS SELECT request.*, {known} FROM {failed}")
+    con.execute(f"CREATE VIEW rejects AS {_rows(files.get('reject', []), REJECT_COLUMNS)}")
+    con.execute(f"CREATE VIEW sources AS {_rows(files.get('source', []), SOURCE_COLUMNS)}")
+
+
+def _requests(files: list[str]) -> str:
+    return _rows(
+        files, REQUEST_COLUMNS, ", coalesce(key_id, key_hash, client_ip) AS caller, kind = 'error' AS is_error"
+    )
+
+
+def _rows(files: list[str], columns: tuple[Column, ...], derived: str = "") -> str:
+    """A SELECT of the partition columns, `columns` and `derived` over an explicit list of files, or over no rows."""
+    columns = PARTITION_COLUMNS + columns
+    names = ", ".join(f'"{column.name}"' for column in columns)
+    if files:
+        listed = ", ".join(_text(file) for file in files)
+        hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'day': DATE}"
+        return f"SELECT {names}{derived} FROM read_parquet([{listed}], {hive})"  # noqa: S608 - paths are quoted by _text
+    schema = arrow_schema(columns)
+    types = duckdb.from_arrow(schema.empty_table()).types
+    nulls = ", ".join(f'NULL::{sql_type} AS "{name}"' for name, sql_type in zip(schema.names, types, strict=True))
+    return f"SELECT {names}{derived} FROM (SELECT {nulls}) WHERE false"  # noqa: S608 - names of the contract
+
+
+def _check_last_commits(log: Path, version: int) -> None:
+    """Raises LakeDamaged for a commit that deltalake passed over in silence: an empty last one, or one after a gap."""
+    later = sorted(
+        path for path in log.iterdir() if (name := _COMMIT_NAME.fullmatch(path.name)) and int(name[1]) > version
+    )
+    for expected, path in enumerate(later, start=version + 1):
+        with suppress(FileNotFoundError):
+            if path.stat().st_size == 0:
+                raise LakeDamaged(
+                    f"{path}: this commit is empty, so its rows are not visible; "
+                    "delete the file and ingest the last sources again"
+                )
+        if path.stem != f"{expected:020}":
+            raise LakeDamaged(f"{log / f'{expected:020}.json'}: this commit is missing; restore it from a backup")
+
+
+def _configured_catalogue(lake: Path) -> Path:
+    settings = lake / "settings.toml"
+    try:
+        catalog = tomllib.loads(settings.read_text("utf-8")).get("catalog")
+    except FileNotFoundError:
+        return DEFAULT_CATALOGUE
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise BadInput(f"{settings}: expected TOML ({_one_line(error)}); correct or delete the file") from error
+    if catalog is None:
+        return DEFAULT_CATALOGUE
+    if not isinstance(catalog, str):
+        raise BadInput(
+            f'{settings}: expected catalog = "PATH", found {type(catalog).__name__}; write the path as a string'
+        )
+    return lake / catalog
+
+
+def _catalogue_entry(row: dict[str, str | None], *, place: str) -> dict[str, str | int | bool]:
+    entry: dict[str, str | int | bool] = {name: (row[name] or "").strip() for name in _CATALOGUE.names}
+    if None in row:
+        raise BadInput(f"{place}: more fields than the header has; quote fields that hold commas")
+    empty = [name for name in ("code", "category", "owner") if not entry[name]]
+    if empty:
+        raise BadInput(f"{place}: {empty[0]} is empty; every code needs code, category and owner")
+    boolean = str(entry["is_retryable"])
+    if boolean.lower() not in _BOOLEANS:
+        raise BadInput(f"{place}: is_retryable has value {boolean!r}; expected true or false")
+    status = str(entry["http_status"])
+    if not (status.isascii() and status.isdigit() and 100 <= int(status) <= 599):
+        raise BadInput(f"{place}: http_status has value {status!r}; expected a number from 100 to 599")
+    return entry | {"is_retryable": _BOOLEANS[boolean.lower()], "http_status": int(status)}
+
+
+def _text(value: str | Path) -> str:
+    """`value` as an SQL string literal: DDL takes no bound parameters."""
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
