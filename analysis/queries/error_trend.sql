@@ -1,0 +1,86 @@
+-- title: Error trend
+-- asks: How do errors and their rate develop over time, code by code?
+-- chart: line(bucket_start, errors, label)
+-- param since: first moment, inclusive (UTC date or timestamp); the first request when NULL
+-- param until: last moment, exclusive (UTC date or timestamp); the data-through time when NULL
+-- param for_org: only this org_id
+-- param for_key: only this caller (key_id, else key_hash, else client_ip)
+-- param for_code: only this code
+-- param for_route: only this route
+-- param bucket: minute, hour or day; NULL chooses minute up to 6 hours of range, hour up to 14 days, day beyond
+-- param tz: zone whose midnights and full hours bound the buckets, an IANA name
+-- columns:
+--   bucket_start: first moment of the bucket
+--   bucket_size: minute, hour or day
+--   label: the code; else why the gateway answered itself; else (no code)
+--   code: error code of the envelope; NULL where the response had none that could be read
+--   errors: errors of the label in the bucket; 0 where it met none, so that a line does not bridge the bucket
+--   requests: requests of the bucket, whatever their answer; a bucket without requests has no row
+--   rate: errors / requests
+CREATE OR REPLACE MACRO error_trend(
+    since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL,
+    bucket := NULL, tz := 'UTC'
+) AS TABLE
+WITH range_bounds AS (
+    SELECT
+        coalesce(utc_moment(since), min(first_ts)) AS first_moment,
+        coalesce(utc_moment(until), max(last_ts)) AS last_moment
+    FROM sources
+),
+chosen AS (
+    SELECT CASE
+        WHEN bucket IN ('minute', 'hour', 'day') THEN bucket
+        WHEN bucket IS NOT NULL THEN error('bucket: expected minute, hour or day, got ' || bucket)
+        WHEN epoch(last_moment) - epoch(first_moment) <= 6 * 3600 THEN 'minute'
+        WHEN epoch(last_moment) - epoch(first_moment) <= 14 * 86400 THEN 'hour'
+        ELSE 'day'
+    END AS bucket_size
+    FROM range_bounds
+),
+-- Minutes first: every zone's offset is whole minutes, so the costly zone arithmetic meets one row a minute.
+request_minutes AS (
+    SELECT minute_of(ts) AS minute_number, count(*) AS requests
+    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    GROUP BY ALL
+),
+error_minutes AS (
+    SELECT
+        minute_of(ts) AS minute_number,
+        coalesce(code, gateway_reason, '(no code)') AS label,
+        code,
+        count(*) AS errors
+    FROM errors_with_previous(NULL, until, for_org, for_key, for_code, for_route)
+    WHERE since IS NULL OR (day >= since::TIMESTAMP::DATE AND ts >= utc_moment(since))
+    GROUP BY ALL
+),
+request_buckets AS (
+    SELECT bucket_start_of(minute_number, bucket_size, tz) AS bucket_start, bucket_size, sum(requests) AS requests
+    FROM request_minutes
+    CROSS JOIN chosen
+    GROUP BY ALL
+),
+error_buckets AS (
+    SELECT bucket_start_of(minute_number, bucket_size, tz) AS bucket_start, label, code, sum(errors) AS errors
+    FROM error_minutes
+    CROSS JOIN chosen
+    GROUP BY ALL
+),
+labels AS (
+    SELECT DISTINCT label, code
+    FROM error_minutes
+)
+SELECT
+    request_buckets.bucket_start,
+    request_buckets.bucket_size,
+    labels.label,
+    labels.code,
+    coalesce(error_buckets.errors, 0)::BIGINT AS errors,
+    request_buckets.requests::BIGINT AS requests,
+    coalesce(error_buckets.errors, 0) / request_buckets.requests AS rate
+FROM request_buckets
+CROSS JOIN labels
+LEFT JOIN error_buckets
+    ON error_buckets.bucket_start = request_buckets.bucket_start
+    AND error_buckets.label = labels.label
+    AND error_buckets.code IS NOT DISTINCT FROM labels.code
+ORDER BY request_buckets.bucket_start, labels.label, labels.code NULLS LAST;

@@ -1,0 +1,57 @@
+-- title: Errors by organisation
+-- asks: Which organisations meet errors, what part of their calls fails, and is that more than before?
+-- chart: bar(org_id, errors)
+-- param since: first moment, inclusive (UTC date or timestamp); all when NULL
+-- param until: last moment, exclusive (UTC date or timestamp); the data-through time when NULL
+-- param for_org: only this org_id
+-- param for_key: only this caller (key_id, else key_hash, else client_ip)
+-- param for_code: only this code
+-- param for_route: only this route
+-- columns:
+--   org_id: the organisation; NULL for the traffic that the log attributes to none
+--   errors: errors of the organisation
+--   share: errors / errors of all rows
+--   requests: requests of the organisation, whatever their answer
+--   rate: errors / requests
+--   first_seen: earliest error
+--   last_seen: latest error
+--   codes: distinct error codes
+--   keys: distinct keys (key_id, else key_hash) with errors
+--   previous_errors: errors in the equally long period before since; NULL without a since
+--   change: errors / previous_errors - 1; NULL where there were none before
+CREATE OR REPLACE MACRO errors_by_org(
+    since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL
+) AS TABLE
+WITH error_groups AS (
+    SELECT
+        org_id,
+        count(*) FILTER (WHERE is_current) AS errors,
+        min(ts) FILTER (WHERE is_current) AS first_seen,
+        max(ts) FILTER (WHERE is_current) AS last_seen,
+        count(DISTINCT code) FILTER (WHERE is_current) AS codes,
+        count(DISTINCT coalesce(key_id, key_hash)) FILTER (WHERE is_current) AS keys,
+        CASE WHEN since IS NOT NULL THEN count(*) FILTER (WHERE NOT is_current) END AS previous_errors
+    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    GROUP BY ALL
+),
+request_groups AS (
+    SELECT org_id, count(*) AS requests
+    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    GROUP BY ALL
+)
+SELECT
+    error_groups.org_id,
+    error_groups.errors,
+    error_groups.errors / sum(error_groups.errors) OVER () AS share,
+    request_groups.requests,
+    error_groups.errors / nullif(request_groups.requests, 0) AS rate,
+    error_groups.first_seen,
+    error_groups.last_seen,
+    error_groups.codes,
+    error_groups.keys,
+    error_groups.previous_errors,
+    error_groups.errors / nullif(error_groups.previous_errors, 0) - 1 AS change
+FROM error_groups
+INNER JOIN request_groups ON request_groups.org_id IS NOT DISTINCT FROM error_groups.org_id
+WHERE error_groups.errors > 0
+ORDER BY errors DESC, error_groups.org_id NULLS LAST;
