@@ -4,8 +4,12 @@ con = analysis.connect(Path("lake"))
 analysis.answer(con, "errors_by_code", since="yesterday").df()
 """
 
-from analysis.lake import connect, export
-from analysis.questions import Chart, Parameter, Question, ResultColumn, answer, install, questions
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from analysis.lake import connect, export
+    from analysis.question import Chart, Parameter, Question, ResultColumn, answer, install, questions
 
 __all__ = [
     "Chart",
@@ -18,3 +22,11 @@ __all__ = [
     "install",
     "questions",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The public name, imported when first asked for: the engines take 0.3 s, `errata --help` may take 0.25 s."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = "analysis.lake" if name in ("connect", "export") else "analysis.question"
+    return getattr(import_module(home), name)

@@ -1,15 +1,14 @@
 """A DuckDB connection over the lake, and the exported database for any other DuckDB client.
 
 Knows the folder, the snapshot of its Delta table and the views over it. Knows no question: the macros come from
-`analysis.questions`.
+`analysis.question`.
 """
 
 import csv
 import os
 import re
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
@@ -19,7 +18,8 @@ import pyarrow as pa
 from deltalake import DeltaTable
 from deltalake.exceptions import DeltaError, TableNotFoundError
 
-from analysis.questions import install
+from analysis.damage import lake_errors
+from analysis.question import install
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     PARTITION_COLUMNS,
@@ -38,8 +38,18 @@ DEFAULT_CATALOGUE: Final = Path(__file__).with_name("error_codes.csv")
 VIEWS: Final = ("requests", "errors", "rejects", "sources", "catalogue")
 
 _COMMIT_NAME: Final = re.compile(r"(\d{20})\.json")
-_QUOTED: Final = re.compile(r"""["'`]([^"'`]*\.parquet)["'`]""")
 _CATALOGUE: Final = arrow_schema(CATALOGUE_COLUMNS)
+# Over the errors' own files: a view over `requests` would plan the successes' files only to prune them.
+_ERRORS: Final = """
+SELECT
+    request.*,
+    catalogue.code IS NOT NULL AS is_known_code,
+    catalogue.is_retryable,
+    catalogue.category,
+    catalogue.owner
+FROM ({requests}) AS request
+LEFT JOIN catalogue ON catalogue.code = request.code
+"""
 _BOOLEANS: Final = {"true": True, "false": False}
 
 
@@ -139,30 +149,13 @@ def read_catalogue(path: Path) -> pa.Table:
     return pa.Table.from_pylist(list(entries.values()), schema=_CATALOGUE)
 
 
-@contextmanager
-def lake_errors() -> Iterator[None]:
-    """Turns DuckDB's complaint about a missing or torn data file into LakeDamaged naming the file."""
-    try:
-        yield
-    except duckdb.Error as error:
-        file = _QUOTED.search(str(error))
-        if not file:
-            raise
-        raise LakeDamaged(
-            f"{file[1]}: this data file of the lake cannot be read; run the command again in case it was just "
-            "compacted, else restore it from a backup or ingest its sources into a new lake"
-        ) from error
-
-
 def _create_views(con: duckdb.DuckDBPyConnection, files: dict[str, list[str]], catalogue: pa.Table) -> None:
     con.register("catalogue_rows", catalogue)
     con.execute("CREATE TABLE catalogue AS SELECT * FROM catalogue_rows")
     con.unregister("catalogue_rows")
     ok, error = files.get("ok", []), files.get("error", [])
     con.execute(f"CREATE VIEW requests AS {_requests(sorted(ok + error))}")
-    known = "catalogue.code IS NOT NULL AS is_known_code, catalogue.is_retryable, catalogue.category, catalogue.owner"
-    failed = f"({_requests(error)}) AS request LEFT JOIN catalogue ON catalogue.code = request.code"
-    con.execute(f"CREATE VIEW errors AS SELECT request.*, {known} FROM {failed}")
+    con.execute(f"CREATE VIEW errors AS {_ERRORS.format(requests=_requests(error))}")
     con.execute(f"CREATE VIEW rejects AS {_rows(files.get('reject', []), REJECT_COLUMNS)}")
     con.execute(f"CREATE VIEW sources AS {_rows(files.get('source', []), SOURCE_COLUMNS)}")
 

@@ -14,17 +14,30 @@ from typing import Final
 
 import duckdb
 
+from analysis.damage import lake_errors
 from analysis.moments import utc_moment
 from ingest.schema import BadInput
 
 FOLDER: Final = Path(__file__).with_name("queries")
-MOMENTS: Final = frozenset({"since", "until"})
 
+# What DuckDB raises for a value that a macro cannot take: a cast, an unknown zone, or the macro's own error().
+_VALUE_ERRORS: Final = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.NotImplementedException,
+    duckdb.OutOfRangeException,
+)
 _MACRO: Final = re.compile(r"CREATE\s+OR\s+REPLACE\s+MACRO\s+(\w+)\s*\(", re.IGNORECASE)
 _HEADER: Final = re.compile(r"--\s?(?P<key>title|asks|chart|columns|param\s+(?P<param>\w+))\s*:\s*(?P<text>.*)")
 _COLUMN: Final = re.compile(r"--\s+(?P<name>\w+):\s*(?P<text>.*)")
 _CONTINUED: Final = re.compile(r"--\s{2,}(?P<text>\S.*)")
 _CHART: Final = re.compile(r"(?P<kind>bar|stacked|line)\((?P<columns>\w+(?:\s*,\s*\w+)+)\)")
+_LITERALS: Final = (
+    (re.compile(r"[+-]?\d+"), "BIGINT"),
+    (re.compile(r"[+-]?\d*\.\d+"), "DOUBLE"),
+    (re.compile(r"true|false", re.IGNORECASE), "BOOLEAN"),
+    (re.compile(r"INTERVAL\b.*", re.IGNORECASE), "INTERVAL"),
+)
 _CHART_COLUMNS: Final = {"bar": (2,), "line": (2, 3), "stacked": (3,)}
 
 
@@ -35,6 +48,13 @@ class Parameter:
     name: str
     default: str
     meaning: str
+
+    @property
+    def sql_type(self) -> str:
+        """TIMESTAMP for `since` and `until`, else that of the default: BIGINT, DOUBLE, BOOLEAN, INTERVAL or VARCHAR."""
+        if self.name in ("since", "until"):
+            return "TIMESTAMP"
+        return next((sql_type for literal, sql_type in _LITERALS if literal.fullmatch(self.default)), "VARCHAR")
 
 
 @dataclass(frozen=True)
@@ -81,21 +101,23 @@ def install(con: duckdb.DuckDBPyConnection, folder: Path = FOLDER) -> None:
 
 
 def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> duckdb.DuckDBPyRelation:
-    """The result of one question. Parameters that are left out, or None, keep their defaults.
+    """The result of one question, its rows held in memory. Parameters left out, or None, keep their defaults.
 
     `since` and `until` may be a datetime (naive means UTC), a date, or text as in `analysis.moments`.
-    Raises BadInput for a question or parameter that does not exist, or a value that the question cannot take.
+    Raises BadInput for a question or parameter that does not exist and for a value that the question cannot take,
+    LakeDamaged for a data file that cannot be read.
     """
     question = find(name)
-    known = {parameter.name for parameter in question.parameters}
+    known = {parameter.name: parameter for parameter in question.parameters}
     for unknown in sorted(parameters.keys() - known):
         raise BadInput(f"{name} has no parameter {unknown!r}; {_close(unknown, known)}")
-    bound = {key: _bindable(key, value) for key, value in parameters.items() if value is not None}
-    arguments = ", ".join(f"{key} := ${key}" for key in bound)
+    bound = {key: _bindable(known[key], value) for key, value in parameters.items() if value is not None}
+    arguments = ", ".join(f"{key} := ${key}::{known[key].sql_type}" for key in bound)
     try:
-        return con.sql(f"FROM {question.name}({arguments})", params=bound)
-    except (duckdb.ConversionException, duckdb.BinderException) as error:
-        raise BadInput(f"{name}: a parameter has a value of the wrong type ({str(error).splitlines()[0]})") from error
+        with lake_errors():
+            return con.sql(f"FROM {name}({arguments})", params=bound).materialize()
+    except _VALUE_ERRORS as error:
+        raise BadInput(f"{name}: {_verdict(error)}") from error
 
 
 def find(name: str) -> Question:
@@ -204,8 +226,27 @@ def _chart(text: str, path: Path) -> Chart | None:
     return Chart(found["kind"], *columns)
 
 
-def _bindable(name: str, value: object) -> object:
-    return utc_moment(value) if name in MOMENTS else value
+def _bindable(parameter: Parameter, value: object) -> object:
+    """`value` in the Python type that DuckDB binds as the parameter's SQL type, without rounding or guessing."""
+    if parameter.sql_type == "TIMESTAMP":
+        return utc_moment(value)
+    if parameter.sql_type == "BOOLEAN":
+        if isinstance(value, bool):
+            return value
+        raise BadInput(f"{parameter.name} has value {value!r}; expected True or False")
+    if parameter.sql_type in ("BIGINT", "DOUBLE"):
+        try:
+            return int(str(value)) if parameter.sql_type == "BIGINT" else float(str(value))
+        except ValueError:
+            raise BadInput(
+                f"{parameter.name} has value {value!r}; expected a number like {parameter.default}"
+            ) from None
+    return str(value)
+
+
+def _verdict(error: duckdb.Error) -> str:
+    """The first line of what DuckDB says, without the class of the error before it."""
+    return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).splitlines()[0])
 
 
 def _close(word: str, known: Iterable[str]) -> str:
