@@ -1,0 +1,167 @@
+"""A DuckDB connection over hand-made or random events: the views' columns as tables, and every macro installed.
+
+Rows come back as plain dicts, so that a test compares whole answers.
+"""
+
+import random
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+
+import analysis
+from analysis.lake import DEFAULT_CATALOGUE, read_catalogue
+from ingest.schema import PARTITION_COLUMNS, REJECTS, REQUESTS, SOURCES, arrow_schema
+
+Row = dict[str, Any]
+
+MORNING: Final = datetime(2026, 11, 2, 9, tzinfo=UTC)
+
+_PARTITION: Final = list(arrow_schema(PARTITION_COLUMNS))
+_CALLER: Final = [pa.field("caller", pa.string()), pa.field("is_error", pa.bool_())]
+_FOUND: Final = {
+    "method": "POST",
+    "route": "/v1/messages",
+    "path": "/v1/messages",
+    "latency_ms": 10.0,
+    "origin": "upstream",
+    "source_id": "first",
+}
+_STATUSES: Final = {
+    "validation_failed": 400,
+    "missing_api_key": 401,
+    "invalid_api_key": 403,
+    "insufficient_scope": 403,
+    "scope_invalid": 403,
+    "not_found": 404,
+    "dnc_blocked": 422,
+    "rate_limited": 429,
+    "internal_error": 500,
+}
+
+
+def at(seconds: float) -> datetime:
+    """The moment `seconds` after MORNING."""
+    return MORNING + timedelta(seconds=seconds)
+
+
+def ok(seconds: float, **fields: Any) -> Row:
+    """A request that succeeded, its response ended `seconds` after MORNING."""
+    return _request(seconds, {"status": 200} | fields)
+
+
+def error(seconds: float, code: str | None, **fields: Any) -> Row:
+    """A request that failed with `code`, its response ended `seconds` after MORNING."""
+    return _request(seconds, {"status": _STATUSES.get(code or "", 500), "code": code, "body_state": "whole"} | fields)
+
+
+def source(source_id: str, **fields: Any) -> Row:
+    """One step of the ledger."""
+    counts = dict.fromkeys(("lines", "requests", "errors", "rejects", "skipped"), 0)
+    return {"source_id": source_id, "name": f"{source_id}.log", "ingested_at": at(86_400)} | counts | fields
+
+
+def lake(
+    events: Iterable[Row] = (), *, sources: Sequence[Row] | None = None, rejects: Sequence[Row] = ()
+) -> duckdb.DuckDBPyConnection:
+    """A connection over `events`; `sources` defaults to one ledger step that spans them."""
+    rows = list(events)
+    if sources is None:
+        moments = [row["ts"] for row in rows]
+        sources = [source("first", first_ts=min(moments), last_ts=max(moments))] if moments else []
+    con = duckdb.connect()
+    con.execute("SET TimeZone = 'UTC'")
+    tables = {
+        "requests": pa.Table.from_pylist(rows, pa.schema([*_PARTITION, *REQUESTS, *_CALLER])),
+        "sources": pa.Table.from_pylist(list(sources), pa.schema([*_PARTITION, *SOURCES])),
+        "rejects": pa.Table.from_pylist(list(rejects), pa.schema([*_PARTITION, *REJECTS])),
+        "catalogue": read_catalogue(DEFAULT_CATALOGUE),
+    }
+    for name, table in tables.items():
+        con.register("arriving", table)
+        con.execute(f"CREATE TABLE {name} AS SELECT * FROM arriving")
+        con.unregister("arriving")
+    con.execute(
+        """CREATE VIEW errors AS
+        SELECT request.*, code.code IS NOT NULL AS is_known_code, code.is_retryable, code.category, code.owner
+        FROM requests AS request LEFT JOIN catalogue AS code ON code.code = request.code
+        WHERE request.kind = 'error'"""
+    )
+    analysis.install(con)
+    return con
+
+
+def rows(con: duckdb.DuckDBPyConnection, question: str, **parameters: object) -> list[Row]:
+    """The answer to `question` as dicts in result order: None for NULL, aware datetimes in UTC."""
+    found: list[Row] = analysis.answer(con, question, **parameters).to_arrow_table().to_pylist()
+    return found
+
+
+def columns_of(answers: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
+    """Only the columns `names` of each row."""
+    return [tuple(row[name] for name in names) for row in answers]
+
+
+def random_events(seed: int, count: int = 400) -> list[Row]:
+    """Traffic of a few callers over three days, with equal moments, rows without organisation, without key, with only a
+    fingerprint, errors that the gateway made, codes outside the catalogue and errors inside HTTP 200."""
+    choose = random.Random(seed)
+    callers = [_random_caller(choose, number) for number in range(8)]
+    return [_random_event(choose, choose.choice(callers), count) for _ in range(count)]
+
+
+def _random_caller(choose: random.Random, number: int) -> Row:
+    key: Row = choose.choice(
+        [
+            {"key_id": f"key_{number}"},
+            {"key_hash": f"hash_{number}"},
+            {},
+            {"key_id": f"key_{number}", "key_hash": "both"},
+        ]
+    )
+    return key | {
+        "org_id": choose.choice([None, "org_a", "org_b", "org_c"]),
+        "client_ip": f"192.0.2.{choose.randrange(2)}",
+        "user_agent": f"client/{number}",
+    }
+
+
+def _random_event(choose: random.Random, caller: Row, count: int) -> Row:
+    method, route = choose.choice(
+        [("GET", "/v1/messages"), ("POST", "/v1/messages"), ("GET", "/v1/messages/{id}"), (None, None)]
+    )
+    path = route and route.replace("{id}", f"msg_{choose.randrange(5)}")
+    fields = caller | {
+        "method": method,
+        "route": route,
+        "path": path,
+        "latency_ms": choose.choice([None, 0.0, 12.5, 900.0]),
+        "request_id": f"req_{choose.randrange(count)}",
+    }
+    # Whole seconds of a crowded hour on each of three days: equal moments are certain, silent hours too.
+    seconds = choose.randrange(3) * 86_400 + choose.randrange(-1800, 1800)
+    made = choose.random()
+    if made < 0.5:
+        return ok(seconds, **fields)
+    if made < 0.9:
+        code = choose.choice([*_STATUSES, "rate_limited", "internal_error", "brand_new"])
+        retry_after = choose.choice([None, 1.0, 30.0]) if code == "rate_limited" else None
+        return error(seconds, code, retry_after_s=retry_after, **fields)
+    reason, status = choose.choice(
+        [("bad_gateway", 502), ("client_closed_request", 499), (None, 404), ("limited", 429)]
+    )
+    origin = "gateway" if reason else "upstream"
+    return error(seconds, None, status=status, origin=origin, gateway_reason=reason, **fields)
+
+
+def _request(seconds: float, fields: Row) -> Row:
+    row: Row = {"ts": at(seconds)} | _FOUND | fields
+    is_error = row["status"] >= 400 or row.get("code") is not None
+    return row | {
+        "kind": "error" if is_error else "ok",
+        "day": row["ts"].date(),
+        "caller": row.get("key_id") or row.get("key_hash") or row.get("client_ip"),
+        "is_error": is_error,
+    }
