@@ -67,6 +67,7 @@ SOURCE_COLUMNS: Final = (
     Column("fingerprint", pa.string(), "", "SHA-256 of the head of the decompressed content"),
     Column("head_bytes", pa.int64(), "bytes", "how much of the head the fingerprint covers"),
     Column("name", pa.string(), "", "path it was read from, redacted; - for standard input"),
+    Column("stored_hash", pa.string(), "", "SHA-256 of size, head and tail as stored: tells an unchanged file unread"),
     Column("compression", pa.string(), "", "none, gzip or zstd"),
     Column("gateway", pa.string(), "", "log format that was decided on"),
     Column("decision", pa.string(), "", "why: detected with its share of the votes, --format, or --mapping"),

@@ -1,0 +1,91 @@
+"""The front door: one command whose sub-commands are imported when they are called.
+
+Knows which package answers to which command, and the exit codes; does no work of its own.
+"""
+
+import sys
+from enum import IntEnum
+from importlib import import_module
+from typing import Final
+
+import click
+
+
+class ExitCode(IntEnum):
+    """What the exit code of every command means."""
+
+    FINE = 0
+    FINDINGS = 1
+    BAD_INPUT = 2
+    LAKE_DAMAGED = 3
+    PARTLY_READ = 4
+
+
+_COMMANDS: Final = {
+    "ingest": ("ingest.cli:ingest", "Read gateway logs into the lake."),
+    "ask": ("analysis.cli:ask", "Answer one question; without a name, list them."),
+    "sql": ("analysis.cli:sql", "Run SQL over the lake, or open a prompt."),
+    "explain": ("analysis.cli:explain", "Tell the story of one request."),
+    "report": ("analysis.report:report", "Write the night's digest; exit code 1 on findings."),
+    "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
+    "status": ("analysis.cli:status", "Show sources, freshness and rejects."),
+}
+
+
+class _Commands(click.Group):
+    """Imports a sub-command's module only when that command is called or its help asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, told) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    epilog="""\b
+Examples:
+  errata ingest /var/log/nginx/access.log*
+  errata ask rate_limit_hot_spots --since yesterday
+  errata report --day yesterday --fail-on 'retry_storms > 0'
+
+\b
+Exit codes: 0 fine, 1 findings, 2 wrong usage or unreadable input, 3 damaged lake, 4 some input could not be
+read and the rest was kept.""",
+)
+@click.version_option(package_name="errata")
+def cli() -> None:
+    """Turn API-gateway logs into answers about API errors."""
+
+
+def main() -> None:
+    """Runs the command line; every failure that a person can mend is one line on stderr and its exit code."""
+    from ingest.schema import BadInput, LakeDamaged
+
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(ExitCode.BAD_INPUT)
+    except BadInput as error:
+        click.echo(f"errata: {error}", err=True)
+        sys.exit(ExitCode.BAD_INPUT)
+    except LakeDamaged as error:
+        click.echo(f"errata: {error}", err=True)
+        sys.exit(ExitCode.LAKE_DAMAGED)
+
+
+if __name__ == "__main__":
+    main()

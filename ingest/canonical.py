@@ -1,0 +1,117 @@
+"""Records of either lane -> canonical values: types, units, who answered and why, the route. Still unredacted.
+
+Knows units and HTTP; knows no gateway by name.
+"""
+
+from typing import Final
+
+from ingest.formats import Format
+
+_TO_MS: Final = {"s": "* 1e3", "ms": "", "us": "/ 1e3", "ns": "/ 1e6"}
+_TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": "", "ns": "/ 1e3"}
+_EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01
+_LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01
+
+GATEWAY_REASONS: Final = {
+    400: "bad_request",
+    401: "unauthorized",
+    403: "forbidden",
+    404: "no_route",
+    408: "request_timeout",
+    413: "request_too_large",
+    414: "uri_too_long",
+    429: "too_many_requests",
+    431: "headers_too_large",
+    444: "connection_closed",
+    494: "headers_too_large",
+    495: "bad_client_certificate",
+    496: "no_client_certificate",
+    497: "plain_http_on_https_port",
+    499: "client_closed_request",
+    500: "gateway_error",
+    502: "bad_gateway",
+    503: "service_unavailable",
+    504: "gateway_timeout",
+}
+"""Why a gateway answers itself, by HTTP status (RFC 9110; 444 and 494 to 499 are nginx's own)."""
+
+# Statuses that a proxy makes and an API behind it does not, for logs that say neither body nor upstream.
+_PROXY_STATUSES: Final = "408, 414, 431, 444, 494, 495, 496, 497, 499, 502, 503, 504"
+
+MACROS: Final = r"""
+CREATE OR REPLACE MACRO is_word(segment) AS
+    regexp_full_match(segment, '\.{0,2}|\{[A-Za-z_]+\}|:[A-Za-z_]+|[vV][0-9]{1,3}(?:\.[0-9]{1,3}){0,2}(?:alpha|beta)?[0-9]?'
+        '|oauth2|oidc2|s3|k8s|i18n|ipv[46]|md5|sha(?:1|256|512)|base64|2fa|mp[34]|e164|10dlc|web3'
+        '|\.?[A-Za-z]+(?:[._~-]+[A-Za-z]+)*')
+    AND length(segment) <= 32
+    AND NOT regexp_matches(segment, '[bcdfghjklmnpqrstvwxzBCDFGHJKLMNPQRSTVWXZ]{6}');
+CREATE OR REPLACE MACRO route_of(path) AS
+    CASE WHEN regexp_full_match(path, '(?:/(?:v[0-9]{1,3}|[a-z]{1,32}))+')
+        AND NOT regexp_matches(path, '[bcdfghjklmnpqrstvwxz]{6}') THEN path
+    ELSE array_to_string(list_transform(string_split(path, '/'), lambda segment:
+        CASE WHEN is_word(segment) THEN segment ELSE '{id}' END), '/') END;
+CREATE OR REPLACE MACRO last_try(value) AS
+    CASE WHEN regexp_matches(value, '[,:]') THEN regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) ELSE value END;
+"""
+"""A path segment is an id unless it is made of words: a digit makes it one, save in versions and a few technical names."""
+
+
+def canonical_sql(layout: Format, records: str, source_id: str) -> str:
+    """A query that gives the request columns of the contract from `records`, a query of the schema `careful.RECORDS`.
+
+    Beside them: `day`, `kind`, `reject_reason` (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
+    """
+    latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
+    upstream = f"TRY_CAST(last_try(upstream_ms) AS DOUBLE) {_TO_MS[layout.unit('upstream_ms')]}"
+    started = f"ts_us + coalesce(({latency} * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "ts_us"
+    reasons = " ".join(f"WHEN {status} THEN '{reason}'" for status, reason in GATEWAY_REASONS.items())
+    upstream_answered = "upstream_status IS NOT NULL" if layout.has("upstream_status") else f"status NOT IN ({_PROXY_STATUSES})"
+    method, path = "method", "path"
+    if layout.has("request_line"):
+        method = "coalesce(method, nullif(regexp_extract(request_line, '^([A-Za-z]{1,20}) ', 1), ''))"
+        path = "coalesce(path, nullif(regexp_extract(request_line, '^[A-Za-z]{1,20} ([^ ]+)', 1), ''))"
+    garbled = "OR (method IS NULL AND status = 400)" if layout.has("request_line") else ""
+    return f"""
+    SELECT *, ts::DATE AS day,
+        CASE WHEN is_error THEN 'error' ELSE 'ok' END AS kind,
+        CASE WHEN ts_us IS NULL THEN 'no_timestamp' WHEN ts IS NULL THEN 'impossible_timestamp'
+            WHEN status IS NULL THEN 'no_status' END AS reject_reason,
+        CASE WHEN is_error AND origin = 'gateway' THEN CASE status {reasons} ELSE 'status_' || status END END AS gateway_reason
+    FROM (
+        SELECT *, make_timestamptz(CASE WHEN end_us BETWEEN {_EARLIEST_US} AND {_LATEST_US} THEN end_us END) AS ts,
+            CASE WHEN code IS NOT NULL THEN 'upstream'
+                WHEN status < 400 THEN CASE WHEN {upstream_answered} THEN 'upstream' ELSE 'gateway' END
+                WHEN is_html OR status IN ({_PROXY_STATUSES}) OR NOT ({upstream_answered})
+                    {garbled} THEN 'gateway'
+                ELSE 'upstream' END AS origin
+        FROM (
+            SELECT line, {started} AS end_us, ts_us, status, code, code IS NOT NULL OR status >= 400 AS is_error,
+                coalesce(envelope_request_id, request_id) AS request_id, org_id, key_id, api_key AS presented_key, client_ip,
+                user_agent, {method} AS method, split_part({path}, '?', 1) AS path,
+                message, docs_url, details, retry_after_s, idempotency_key, {latency} AS latency_ms, {upstream} AS upstream_ms,
+                TRY_CAST(response_bytes AS BIGINT) AS response_bytes, body_state, is_html, is_refused, upstream_status, host,
+                {_literal(layout.name)} AS gateway, {_literal(source_id)} AS source_id
+            FROM (
+                SELECT * REPLACE (CASE WHEN TRY_CAST(status AS SMALLINT) BETWEEN 100 AND 999 THEN TRY_CAST(status AS SMALLINT) END AS status),
+                    {_ts_us(layout)} AS ts_us
+                FROM ({records})
+            )
+        )
+    )"""  # noqa: S608 - only names of a format and a fingerprint, quoted
+
+
+def _ts_us(layout: Format) -> str:
+    unit = layout.unit("ts")
+    match unit:
+        case "iso8601":
+            return "epoch_us(TRY_CAST(ts AS TIMESTAMPTZ))"
+        case "clf":
+            return "epoch_us(try_strptime(ts, '%d/%b/%Y:%H:%M:%S %z'))"
+        case "epoch":
+            raise ValueError("the magnitude of `ts` decides its unit; settle it before the SQL is built")
+        case _:
+            return f"TRY_CAST(round(TRY_CAST(ts AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,127 @@
+"""The command `errata ingest`: what a person asks for, what they are told, and the exit code."""
+
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EPILOG = """\b
+Examples:
+  errata ingest /var/log/nginx/access.log*
+  zcat old.gz | errata ingest - --lake /srv/errata
+  errata ingest gateway.jsonl --mapping mapping.toml --dry-run
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--lake",
+    type=click.Path(path_type=Path),
+    envvar="ERRATA_LAKE",
+    default=Path("lake"),
+    show_default=True,
+    show_envvar=True,
+    help="Folder of the lake; made where there is none.",
+)
+@click.option("--format", "format_name", metavar="NAME", help="Read every source as this format; default: detect it.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="TOML file that maps columns to paths in JSON records.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse, for many files.")
+@click.option("--dry-run", is_flag=True, help="Parse and count, write nothing.")
+def ingest(
+    paths: tuple[str, ...], lake: Path, format_name: str | None, mapping: Path | None, jobs: int, dry_run: bool
+) -> None:
+    """Read gateway logs into the lake.
+
+    A PATH is a file, a folder, a glob or - for standard input; plain, gzip or zstd. What the lake already holds is
+    known by its content and not read twice, so a nightly run over the same folder adds only what is new.
+    """
+    from ingest.fingerprint import load_key
+    from ingest.run import ingest as run
+    from ingest.source import expand
+
+    sources = expand(paths)
+    choice = _choice(format_name, mapping)
+    steps = []
+    with _watching(sum(source.stored_bytes for source in sources)) as watch:
+        for step in run(sources, lake, load_key(), choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
+            steps.append(step)
+            _tell(step)
+    added = [step for step in steps if step.outcome == "added"]
+    unread = [step for step in steps if step.outcome == "unreadable"]
+    requests = sum(step.progress.requests for step in added)
+    errors = sum(step.progress.errors for step in added)
+    click.echo(
+        f"{'Would add' if dry_run else 'Added'} {requests:,} requests, {errors:,} of them errors, from {len(added):,} of "
+        f"{len(steps):,} sources.",
+        err=True,
+    )
+    if unread:
+        sys.exit(2 if len(unread) == len(steps) else 4)
+    if any(step.progress.is_cut for step in steps):
+        sys.exit(4)
+
+
+def _choice(format_name: str | None, mapping: Path | None) -> Any:
+    from ingest.formats import formats, read_format
+    from ingest.run import Choice
+    from ingest.schema import BadInput
+
+    if format_name and mapping:
+        raise BadInput("--format and --mapping exclude each other; give one")
+    if mapping:
+        return Choice(read_format(mapping), f"--mapping {mapping.name}")
+    if format_name:
+        if format_name not in formats():
+            raise BadInput(f"--format {format_name}: no such format; expected one of {', '.join(formats())}")
+        return Choice(formats()[format_name], f"--format {format_name}")
+    return Choice()
+
+
+def _watching(total: int) -> Any:
+    """A context that gives the function to call with progress: a bar on a terminal, nothing in a pipe."""
+    if not sys.stderr.isatty():
+        return nullcontext(lambda name, size: None)
+    return _bar(total)
+
+
+class _bar:  # noqa: N801 - a context manager, used as a function
+    def __init__(self, total: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._progress.add_task("", total=total)
+
+    def __enter__(self) -> Any:
+        self._progress.start()
+        return lambda name, size: self._progress.update(self._task, advance=size, description=Path(name).name[-40:])
+
+    def __exit__(self, *raised: object) -> None:
+        self._progress.stop()
+
+
+def _tell(step: Any) -> None:
+    progress = step.progress
+    if step.outcome == "unreadable":
+        click.echo(f"{step.name}: {step.reason}", err=True)
+    elif step.outcome in {"known", "empty"}:
+        click.echo(f"{step.name}: {step.reason or 'nothing new'}", err=True)
+    else:
+        click.echo(
+            f"{step.name}: {progress.requests:,} requests, {progress.errors:,} errors ({step.layout})", err=True
+        )
+    if progress.rejects:
+        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(progress.rejects.items()))
+        click.echo(
+            f"{step.name}: {progress.rejected:,} of {progress.lines:,} lines rejected ({reasons}). "
+            "See: errata sql \"FROM rejects\"",
+            err=True,
+        )
+    if progress.is_cut:
+        click.echo(f"{step.name}: the compressed stream is cut; what it held up to there was kept", err=True)
+    if progress.waits:
+        click.echo(f"{step.name}: the last line has no end yet; the next run takes it", err=True)

@@ -1,0 +1,125 @@
+"""The vectorised lane: DuckDB SQL that reads clean records, and marks as refused what the careful lane must look at.
+
+Knows the layouts of `ingest.formats` and the schema of records that it shares with the careful lane.
+"""
+
+import json
+from typing import Any
+
+from ingest.careful import RECORDS
+from ingest.formats import FieldPath, Format
+
+_NUMBERS = frozenset({"latency_ms"})
+_EPOCHS = frozenset({"epoch", "s", "ms", "us", "ns"})
+_ENVELOPE = json.dumps(
+    {name: "VARCHAR" for name in ("object", "code", "message", "request_id", "docs_url")} | {"details": "JSON"}
+)
+_DETAILS = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
+
+
+def records_sql(layout: Format) -> str:
+    """A query over `lines(line BIGINT, text VARCHAR)` that gives the columns of `RECORDS` and `is_refused`.
+
+    Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing.
+    """
+    record = _json_record(layout) if layout.layout == "json" else _text_record(layout)
+    return f"""
+    SELECT line, {", ".join(_column(name, layout) for name in RECORDS.names[1:])},
+        is_refused OR coalesce(is_body_refused, false) AS is_refused
+    FROM (
+        SELECT *,
+            body IS NOT NULL AND NOT starts_with(body, '<')
+                AND NOT coalesce(envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
+                    AND NOT regexp_matches(body, '"code"\\s*:.*"code"\\s*:')
+                    AND (envelope.details IS NULL OR envelope.details::VARCHAR = 'null'
+                        OR (json_type(envelope.details) = 'ARRAY' AND list_bool_and([d.issue IS NOT NULL FOR d IN details]))), false)
+                AS is_body_refused
+        FROM (
+            SELECT *, TRY(json_transform(envelope.details, '{_DETAILS}')) AS details
+            FROM (
+                SELECT *, CASE WHEN body IS NULL OR starts_with(body, '<') THEN NULL
+                    ELSE TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
+                FROM ({record})
+            )
+        )
+    )"""  # noqa: S608 - only names and paths of a format, quoted
+
+
+def _column(name: str, layout: Format) -> str:
+    match name:
+        case "code":
+            return f"coalesce(envelope.code, {'field_code' if layout.has('code') else 'NULL'}) AS code"
+        case "message" | "docs_url":
+            return f"envelope.{name} AS {name}"
+        case "envelope_request_id":
+            return "envelope.request_id AS envelope_request_id"
+        case "details":
+            return "CASE WHEN envelope.object = 'error' THEN details END AS details"
+        case "is_html":
+            return "coalesce(starts_with(body, '<'), false) AS is_html"
+        case "body_state":
+            return "CASE WHEN body IS NULL THEN 'absent' ELSE 'whole' END AS body_state"
+        case _ if not layout.has(name):
+            return f"NULL::VARCHAR AS {name}"
+        case _:
+            return name
+
+
+def _json_record(layout: Format) -> str:
+    spec = json.dumps(_spec(layout))
+    fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
+    body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
+    return f"""
+        SELECT line, record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
+            {fields}{body}
+        FROM (SELECT line, TRY(json_transform(text, {_quoted(spec)})) AS record FROM lines)"""  # noqa: S608 - as above
+
+
+def _spec(layout: Format) -> dict[str, Any]:
+    """The structure that `json_transform` is to give: what the format names and nothing else."""
+    spec: dict[str, Any] = {}
+    for name, paths in layout.columns.items():
+        is_number = name in _NUMBERS or (name == "ts" and len(paths) == 1 and layout.unit("ts") in _EPOCHS)
+        for *parents, leaf in paths:
+            level = spec
+            for parent in parents:
+                child = level.setdefault(parent, {})
+                level = child if isinstance(child, dict) else level.setdefault(parent, {})
+            level.setdefault(leaf, "DOUBLE" if is_number else "VARCHAR")
+    return spec
+
+
+def _any(layout: Format, name: str) -> str:
+    values = [f"record{''.join(f'.{_identifier(key)}' for key in path)}" for path in layout.columns[name]]
+    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+
+
+def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
+    value = _any(layout, name)
+    alias = "field_code" if name == "code" else name
+    if name in _NUMBERS or (name == "ts" and layout.unit("ts") in _EPOCHS):
+        return f"{value} AS {alias}"
+    return f"{_unless_missing(value, layout)} AS {alias}"
+
+
+def _text_record(layout: Format) -> str:
+    groups = ", ".join(_quoted(name) for name in layout.columns)
+    fields = ", ".join(f"{_unless_missing(f'record.{name}', layout)} AS {name}" for name in layout.columns)
+    body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
+    # RE2 numbers named groups like others, and gives '' for all of them where the line does not match.
+    return f"""
+        SELECT line, coalesce(record.status, '') = '' AS is_refused, {fields}{body}
+        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM lines)"""  # noqa: S608 - as above
+
+
+def _unless_missing(value: str, layout: Format) -> str:
+    markers = ", ".join(_quoted(marker) for marker in layout.missing)
+    return f"CASE WHEN {value} IN ({markers}) THEN NULL ELSE {value} END" if markers else value
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

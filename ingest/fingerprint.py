@@ -1,0 +1,56 @@
+"""The secret behind keyed fingerprints: made at first use, kept outside every lake, readable by its owner alone."""
+
+import os
+import secrets
+from pathlib import Path
+
+from ingest.schema import BadInput
+
+_BYTES = 32
+
+
+def key_path() -> Path:
+    """Where the secret is kept: `ERRATA_KEY_FILE`, or `errata/fingerprint.key` in the user's configuration folder."""
+    given = os.environ.get("ERRATA_KEY_FILE")
+    if given:
+        return Path(given)
+    configuration = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(configuration) / "errata" / "fingerprint.key"
+
+
+def load_key() -> bytes:
+    """The 32 secret bytes, made and stored with mode 0600 at first use.
+
+    Raises BadInput where the file cannot be read, cannot be made or holds something else.
+    """
+    path = key_path()
+    try:
+        if not path.exists():
+            _create(path)
+        key = bytes.fromhex(path.read_text(encoding="ascii"))
+    except OSError as error:
+        raise BadInput(
+            f"{path}: cannot keep the fingerprint secret: {error.strerror}. Set ERRATA_KEY_FILE to a place that can."
+        ) from error
+    except ValueError:
+        key = b""
+    if len(key) != _BYTES:
+        raise BadInput(f"{path}: expected the fingerprint secret, {2 * _BYTES} hex digits, found something else")
+    return key
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(secrets.token_hex(_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        # A link fails where another run was first; that run's secret is the one to use.
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    finally:
+        temporary.unlink()

@@ -1,0 +1,235 @@
+"""The lake as its one writer sees it: data files first, then one Delta commit that makes them visible together.
+
+Knows Delta Lake, Parquet and durability. Takes request rows only as `Redacted`; knows neither logs nor questions.
+"""
+
+import fcntl
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake.exceptions import DeltaError, TableNotFoundError
+from deltalake.transaction import AddAction
+
+from ingest.parse import Batch
+from ingest.redact import Redacted
+from ingest.schema import SOURCES, BadInput, LakeDamaged, table_path, table_schema
+
+_PARTITIONS: Final = ["kind", "day"]
+_ROWS_A_GROUP: Final = 1 << 18
+_ROWS_A_FILE: Final = 1 << 22
+# Values that differ in every row: a dictionary of them costs time and is thrown away.
+_PLAIN: Final = ("ts", "request_id", "idempotency_hash", "latency_ms", "upstream_ms", "line", "byte_offset")
+_DELTAS: Final = {"ts": "DELTA_BINARY_PACKED", "line": "DELTA_BINARY_PACKED"}
+
+
+@dataclass(frozen=True)
+class DataFile:
+    """A Parquet file that was written and flushed, and that no commit has made visible yet."""
+
+    path: str
+    kind: str
+    day: date
+    rows: int
+    size: int
+
+
+def create(lake: Path) -> None:
+    """Makes the lake at `lake` where there is none yet; raises BadInput where it cannot be written to."""
+    table = table_path(lake)
+    try:
+        if not (table / "_delta_log").exists():
+            table.mkdir(parents=True, exist_ok=True)
+            DeltaTable.create(
+                str(table.resolve()),
+                schema=table_schema(),
+                partition_by=_PARTITIONS,
+                mode="ignore",
+                configuration={"delta.logRetentionDuration": "interval 7 days"},
+            )
+            _flush_log(table)
+        if not os.access(table, os.W_OK | os.X_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise BadInput(f"{lake}: cannot be written to: {error.strerror}. Choose another folder with --lake.") from error
+
+
+@contextmanager
+def writing(lake: Path) -> Iterator[None]:
+    """Holds the lake's writer lock; the kernel frees it when its holder dies. Raises BadInput while another run has it."""
+    with (lake / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BadInput(f"{lake}: another errata is writing to this lake; wait until it has finished") from error
+        yield
+
+
+def open_table(lake: Path) -> DeltaTable:
+    """A fresh handle on the lake's table; raises LakeDamaged where its log cannot be read."""
+    table = table_path(lake)
+    log = table / "_delta_log"
+    try:
+        commits = sorted(log.glob("*.json"))
+        if commits and commits[-1].stat().st_size == 0:
+            raise LakeDamaged(f"{commits[-1]}: this commit is empty; delete it and ingest the last sources again")
+        return DeltaTable(str(table.resolve()))
+    except TableNotFoundError:
+        raise LakeDamaged(f"{log}: expected the log of a Delta table, found none; restore it from a backup") from None
+    except (DeltaError, OSError, ValueError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise LakeDamaged(f"{log}: cannot be read ({told}); restore it from a backup") from error
+
+
+def ledger(lake: Path) -> pa.Table:
+    """Every ingest step of every source that the lake holds, with the schema `SOURCES`, oldest first."""
+    files = open_table(lake).file_uris(partition_filters=[("kind", "=", "source")])
+    steps = [pq.ParquetFile(file).read() for file in files]
+    return pa.concat_tables([SOURCES.empty_table(), *steps]).sort_by("ingested_at")
+
+
+class Writer:
+    """Data files for one commit, a file per kind and day; they stay invisible until `commit` names them."""
+
+    def __init__(self, table: Path, ingested_on: date) -> None:
+        self._table = table
+        self._ingested_on = ingested_on
+        self._waiting: dict[tuple[str, date], list[pa.Table]] = {}
+        self._open: dict[tuple[str, date], tuple[pq.ParquetWriter, str, int]] = {}
+        self._done: list[DataFile] = []
+
+    def add(self, batch: Batch) -> None:
+        """Takes the rows of one batch; writes a row group once enough rows of a kind and day have come together."""
+        if not isinstance(batch.requests, Redacted):
+            raise TypeError("the lake takes request rows only from `redact`")
+        rows = batch.requests.rows
+        for key, part in _by_kind_and_day(rows):
+            self._add(key, part)
+        if len(batch.rejects):
+            self._add(("reject", self._ingested_on), batch.rejects)
+
+    def add_steps(self, steps: pa.Table) -> None:
+        """Takes ledger rows with the schema `SOURCES`."""
+        self._add(("source", self._ingested_on), steps)
+
+    def _add(self, key: tuple[str, date], rows: pa.Table) -> None:
+        waiting = self._waiting.setdefault(key, [])
+        waiting.append(rows)
+        if sum(map(len, waiting)) >= _ROWS_A_GROUP:
+            self._write(key)
+
+    def _write(self, key: tuple[str, date]) -> None:
+        rows = pa.concat_tables(self._waiting.pop(key)).unify_dictionaries()
+        if key not in self._open:
+            kind, day = key
+            path = f"kind={kind}/day={day.isoformat()}/{uuid.uuid4().hex}.parquet"
+            (self._table / path).parent.mkdir(parents=True, exist_ok=True)
+            plain = [name for name in _PLAIN if name in rows.column_names]
+            writer = pq.ParquetWriter(
+                self._table / path,
+                rows.schema,
+                compression="zstd",
+                compression_level=1,
+                use_dictionary=[name for name in _leaves(rows.schema) if name not in plain],
+                column_encoding={name: encoding for name, encoding in _DELTAS.items() if name in plain},
+                store_schema=False,
+                write_page_index=False,
+            )
+            self._open[key] = (writer, path, 0)
+        writer, path, written = self._open[key]
+        writer.write_table(rows, row_group_size=2 * _ROWS_A_GROUP)
+        self._open[key] = (writer, path, written + len(rows))
+        if written + len(rows) >= _ROWS_A_FILE:
+            self._close(key)
+
+    def _close(self, key: tuple[str, date]) -> None:
+        writer, path, rows = self._open.pop(key)
+        writer.close()
+        _flush(self._table / path)
+        self._done.append(DataFile(path, *key, rows, (self._table / path).stat().st_size))
+
+    def close(self) -> list[DataFile]:
+        """Writes and flushes what is left; gives every data file that was made."""
+        for key in list(self._waiting):
+            self._write(key)
+        for key in list(self._open):
+            self._close(key)
+        for folder in {(self._table / file.path).parent for file in self._done}:
+            _flush(folder)
+            _flush(folder.parent)
+        return self._done
+
+    def discard(self) -> None:
+        """Removes every file that was made; for a run that failed before its commit."""
+        for writer, path, _ in self._open.values():
+            with suppress(OSError, pa.ArrowException):
+                writer.close()
+            (self._table / path).unlink(missing_ok=True)
+        for file in self._done:
+            (self._table / file.path).unlink(missing_ok=True)
+
+
+def commit(lake: Path, files: Iterable[DataFile], progress: dict[str, int]) -> None:
+    """Makes `files` visible in one step, and with them the progress of their sources: fingerprint -> byte offset.
+
+    Raises DeltaError where another writer has moved one of the same sources meanwhile; its files then stay invisible.
+    """
+    table = open_table(lake)
+    table.create_write_transaction(
+        [_add_action(lake, file) for file in files],
+        "append",
+        table_schema(),
+        partition_by=_PARTITIONS,
+        commit_properties=CommitProperties(
+            max_commit_retries=10,
+            app_transactions=[Transaction(name, offset, None) for name, offset in progress.items()],
+        ),
+    )
+    _flush_log(table_path(lake))
+
+
+def _add_action(lake: Path, file: DataFile) -> AddAction:
+    modified = int((table_path(lake) / file.path).stat().st_mtime * 1000)
+    partition = {"kind": file.kind, "day": file.day.isoformat()}
+    return AddAction(file.path, file.size, partition, modified, True, json.dumps({"numRecords": file.rows}))
+
+
+def _by_kind_and_day(rows: pa.Table) -> Iterator[tuple[tuple[str, date], pa.Table]]:
+    for day in pc.unique(rows["day"]).to_pylist():
+        of_day = rows if pc.all(pc.equal(rows["day"], day)).as_py() else rows.filter(pc.equal(rows["day"], day))
+        for kind in ("ok", "error"):
+            part = of_day.filter(pc.equal(of_day["kind"], kind)).drop_columns(_PARTITIONS)
+            if len(part):
+                yield (kind, day), part
+
+
+def _leaves(schema: pa.Schema) -> list[str]:
+    nested = {"details": ["details.list.element.field", "details.list.element.issue"]}
+    return [leaf for name in schema.names for leaf in nested.get(name, [name])]
+
+
+def _flush_log(table: Path) -> None:
+    log = table / "_delta_log"
+    for commit_file in sorted(log.glob("*.json"))[-1:]:
+        _flush(commit_file)
+    _flush(log)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+

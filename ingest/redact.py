@@ -1,0 +1,161 @@
+"""The only door to the lake: `redact` takes canonical rows and gives the one type that the lake's writer accepts.
+
+Keys become keyed fingerprints (HMAC-SHA-256, RFC 2104); secrets, e-mail addresses and phone numbers in text are masked.
+Knows the shapes of secrets; knows no gateway.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.schema import DETAILS, REQUESTS
+
+_SECRET: Final = (
+    r"\b[A-Za-z]{2,8}_(?:live|test|prod|sandbox)_[A-Za-z0-9]{4,}"
+    r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\bgh[pousr]_[A-Za-z0-9]{20,}"
+    r"|\bxox[abeprs]-[A-Za-z0-9-]{8,}|\bwhsec_[A-Za-z0-9+/=]{8,}|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"
+    r"|eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,2}"
+    r"|(?i:\b(?:bearer|basic)(?: |%20|\+)+[A-Za-z0-9+/=._~-]{6,})"
+)
+_ASSIGNED: Final = (
+    r"(?i)\b((?:x[-_])?(?:api|access|secret|private|integration|subscription|client)?[-_]?(?:key|token|secret|password|passwd|pwd|signature|credential)"
+    r"s?[\"']?(?:=|%3D|:) ?[\"']?)[^\s\"'&,;<>)]{4,}"
+)
+_USER_INFO: Final = r"(://|%3A%2F%2F)[^/\s@\"'<>]+?(@|%40)"
+_EMAIL: Final = r"[A-Za-z0-9._%+'-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
+_GAP: Final = r"(?:[ ().\x{2D}/\x{A0}]|%20|%28|%29|%2D)"
+_E164: Final = rf"(?:\+|%2[Bb]|\b00){_GAP}?[1-9](?:{_GAP}{{0,2}}[0-9]){{6,14}}"
+_DIGITS: Final = r"(^|[^A-Za-z0-9])[0-9]{10,}"
+_NATIONAL: Final = (
+    rf"(^|[^A-Za-z0-9])(?:[0-9]{{1,2}}{_GAP})?(?:\(|%28)?[0-9]{{3}}{_GAP}{{1,2}}[0-9]{{3}}{_GAP}[0-9]{{4}}"
+    rf"|(^|[^A-Za-z0-9])0[0-9]{{1,4}}{_GAP}{{1,2}}[0-9]{{2,4}}(?:{_GAP}?[0-9]{{2,4}}){{1,3}}"
+)
+# One cheap look decides for most values that nothing can be in them.
+_SUSPICIOUS: Final = (
+    r"@|%|://|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|eyJ"
+    r"|(?i:bearer|basic|key|token|secret|passw|pwd|signature|credential)"
+)
+_MASKS: Final = (
+    (_USER_INFO, r"\1[secret]\2"),
+    (_SECRET, "[secret]"),
+    (_ASSIGNED, r"\1[secret]"),
+    (_EMAIL, "[email]"),
+    (_E164, "[phone]"),
+    (_NATIONAL, r"\1\2[phone]"),
+    (_DIGITS, r"\1[phone]"),
+)
+_UNSAFE_ID: Final = rf"@|%|^\+|\s|{_SECRET}|(?i:bearer|basic) "
+# Request ids differ in every row, so this runs over all of them: wider than _UNSAFE_ID, and ten times cheaper.
+_MAYBE_UNSAFE_ID: Final = r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|.{129}"
+_UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_SECRET}"
+
+
+@dataclass(frozen=True)
+class Redacted:
+    """Request rows that may enter the lake: columns of `ingest.schema.REQUESTS`, then `day` and `kind`. Only `redact` makes one."""
+
+    rows: pa.Table
+
+
+def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
+    """Creates the masking macros and the keyed fingerprint in `con`."""
+    masked = "value"
+    for pattern, replacement in _MASKS:
+        masked = f"regexp_replace({masked}, {_quoted(pattern)}, {_quoted(replacement)}, 'g')"
+    inner, outer = (_blob(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+    con.execute(f"""
+        CREATE OR REPLACE MACRO keyed_hash(value) AS
+            left(sha256({outer} || unhex(sha256({inner} || encode(value)))), 16);
+        CREATE OR REPLACE MACRO redact_text(value) AS
+            CASE WHEN regexp_matches(value, {_quoted(_SUSPICIOUS)}) THEN {masked} ELSE value END;
+        CREATE OR REPLACE MACRO redact_id(value) AS
+            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > 128
+                THEN '#' || keyed_hash(value) ELSE value END;
+        CREATE OR REPLACE MACRO redact_path(value) AS
+            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
+                THEN route_of(value) || '#' || left(keyed_hash(value), 12) ELSE value END;
+        CREATE OR REPLACE MACRO redact_code(value) AS
+            redact_text(regexp_replace(left(value, 64), '[^A-Za-z0-9_.:/#-]', '?', 'g'));
+        CREATE OR REPLACE MACRO redact_url(value) AS redact_text(split_part(split_part(value, '?', 1), '@', -1));
+        CREATE OR REPLACE MACRO key_hash(value) AS
+            keyed_hash(regexp_replace(value, '^(?i:bearer|basic|token|apikey) +', ''));
+        CREATE OR REPLACE MACRO address(value) AS
+            CASE WHEN regexp_full_match(value, '[0-9A-Fa-f.:]{{2,45}}') THEN value END;
+        CREATE OR REPLACE MACRO http_method(value) AS
+            CASE WHEN regexp_full_match(value, '[A-Za-z]{{1,20}}') THEN upper(value) END;
+    """)
+
+
+def redact(con: duckdb.DuckDBPyConnection, canonical: pa.Table) -> Redacted:
+    """`canonical`, rows as `canonical_sql` gives them, redacted; needs the macros of `install` and `canonical.MACROS` in `con`.
+
+    A value is looked at once however often it occurs.
+    """
+    columns = {name: canonical[name] for name in canonical.column_names}
+    for name, (given, macro) in _MASKED.items():
+        columns[name] = _by_value(con, canonical[given], macro)
+    columns["details"] = _details(con, canonical["details"])
+    return Redacted(pa.table({name: columns[name] for name in (*REQUESTS.names, "day", "kind")}))
+
+
+_MASKED: Final = {
+    "request_id": ("request_id", "redact_id"),
+    "org_id": ("org_id", "redact_id"),
+    "key_id": ("key_id", "redact_id"),
+    "key_hash": ("presented_key", "key_hash"),
+    "client_ip": ("client_ip", "address"),
+    "user_agent": ("user_agent", "redact_text"),
+    "method": ("method", "http_method"),
+    "route": ("path", "route_of"),
+    "path": ("path", "redact_path"),
+    "code": ("code", "redact_code"),
+    "message": ("message", "redact_text"),
+    "docs_url": ("docs_url", "redact_url"),
+    "idempotency_hash": ("idempotency_key", "keyed_hash"),
+    "host": ("host", "redact_text"),
+}
+"""Column of the contract: the canonical column that it is made from, and the macro that makes it fit for the lake."""
+
+
+def _by_value(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray, macro: str) -> pa.Array:
+    given = column.combine_chunks()
+    if given.null_count == len(given):
+        return given
+    if macro == "redact_id" and not pc.any(pc.match_substring_regex(given, _MAYBE_UNSAFE_ID)).as_py():
+        return given
+    encoded = given.dictionary_encode()
+    values = pa.table({"value": encoded.dictionary})
+    masked = con.from_arrow(values).project(f"{macro}(value) AS value").to_arrow_table()["value"].combine_chunks()
+    if masked.equals(encoded.dictionary):
+        return encoded
+    # Two values may have become one, and a Parquet dictionary holds each once.
+    again = masked.dictionary_encode()
+    return pa.DictionaryArray.from_arrays(again.indices.take(encoded.indices), again.dictionary)
+
+
+def _details(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray) -> pa.Array:
+    given = column.combine_chunks()
+    indices = pa.array(np.flatnonzero(given.is_valid()), pa.int64())
+    masked = "list_transform(value, lambda d: {'field': redact_text(d.field), 'issue': redact_text(d.issue)})"
+    rows = con.from_arrow(pa.table({"value": given.take(indices)})).project(f"{masked} AS value").to_arrow_table()
+    present = rows["value"].combine_chunks().cast(DETAILS)
+    places = np.full(len(given), -1)
+    places[indices] = np.arange(len(indices))
+    return present.take(pa.array(places, mask=places < 0))
+
+
+def redact_name(con: duckdb.DuckDBPyConnection, name: str) -> str:
+    """A source's name with secrets and personal data masked."""
+    return str(con.execute("SELECT redact_text(?)", [name]).fetchall()[0][0])
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _blob(data: bytes) -> str:
+    return "'" + "".join(f"\\x{byte:02X}" for byte in data) + "'::BLOB"
