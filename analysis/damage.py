@@ -16,10 +16,14 @@ _LAKE_FILE: Final = re.compile(r"""["'](/.+/kind=\w+/day=[^/]+/[^/]+\.parquet)["
 def lake_errors() -> Iterator[None]:
     """Raises LakeDamaged, naming the file, where DuckDB finds one of the lake's data files missing or torn.
 
-    Every other error of DuckDB passes unchanged.
+    A query that ctrl-C stopped raises KeyboardInterrupt. Every other error of DuckDB passes unchanged.
     """
     try:
         yield
+    except RuntimeError as error:
+        if str(error) == "Query interrupted":
+            raise KeyboardInterrupt from error
+        raise
     except duckdb.Error as error:
         file = _LAKE_FILE.search(str(error))
         if file:
@@ -33,3 +37,9 @@ def lake_errors() -> Iterator[None]:
             f"{found}; run the command again in case files were just compacted, "
             "else restore it from a backup or ingest the sources into a new lake"
         ) from error
+
+
+def said(error: duckdb.Error) -> str:
+    """What DuckDB says about SQL, on one line: without the class of the error and the excerpt of the text."""
+    text = re.split(r"\n\s*\n?LINE \d+:", str(error))[0]
+    return " ".join(re.sub(r"^[A-Z][\w -]*? Error: ", "", text).split())

@@ -3,6 +3,7 @@
 import re
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Final
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.schema import BadInput
 
@@ -11,20 +12,31 @@ _UNITS: Final = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timede
 _DAYS_AGO: Final = {"today": 0, "yesterday": 1}
 
 
-def utc_moment(value: object, *, zone: tzinfo = UTC, now: datetime | None = None) -> datetime:
+def utc_moment(value: object, *, name: str, zone: tzinfo = UTC, now: datetime | None = None) -> datetime:
     """`value` as a naive datetime in UTC, which is how the questions take `since` and `until`.
 
     A date is its first moment. Without an offset of its own, `value` is a local time of `zone`. Text may be today,
     yesterday, now, 2026-11-01, 2026-11-01T10:00 (with or without offset) or a look-back from now: 30m, 24h, 7d, 2w.
-    Raises BadInput for anything else. `now` is aware and defaults to the clock.
+    Raises BadInput for anything else, with `name`, what the moment is for. `now` is aware and defaults to the clock.
     """
-    moment = _moment(value, (now or datetime.now(UTC)).astimezone(zone))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=zone)
     try:
+        moment = _moment(value, (now or datetime.now(UTC)).astimezone(zone))
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=zone)
         return moment.astimezone(UTC).replace(tzinfo=None)
-    except OverflowError:
-        raise _unreadable(value) from None
+    except (ValueError, OverflowError):
+        raise BadInput(
+            f"{name} has value {str(value)[:40]!r}; expected a date or time: "
+            "2026-11-01, 2026-11-01T10:00, today, yesterday, now, or a look-back such as 24h or 7d"
+        ) from None
+
+
+def zone_named(name: str) -> tzinfo:
+    """The time zone with the IANA name `name`; BadInput where there is none."""
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise BadInput(f"there is no time zone {name!r}; write an IANA name such as UTC or Europe/Berlin") from None
 
 
 def _moment(value: object, now: datetime) -> datetime:
@@ -37,16 +49,6 @@ def _moment(value: object, now: datetime) -> datetime:
         return now
     if text in _DAYS_AGO:
         return datetime.combine(now.date() - timedelta(days=_DAYS_AGO[text]), time())
-    try:
-        if look_back := _LOOK_BACK.fullmatch(text):
-            return now.astimezone(UTC) - int(look_back[1]) * _UNITS[look_back[2]]
-        return datetime.fromisoformat(text.upper())
-    except (ValueError, OverflowError):
-        raise _unreadable(value) from None
-
-
-def _unreadable(value: object) -> BadInput:
-    return BadInput(
-        f"expected a date or time, found {str(value)[:40]!r}; "
-        "write 2026-11-01, 2026-11-01T10:00, today, yesterday, 24h or 7d"
-    )
+    if look_back := _LOOK_BACK.fullmatch(text):
+        return now.astimezone(UTC) - int(look_back[1]) * _UNITS[look_back[2]]
+    return datetime.fromisoformat(text.upper())

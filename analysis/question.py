@@ -4,7 +4,7 @@ Knows the form of the files in `queries/` and how to ask one. Knows no lake: any
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -14,7 +14,7 @@ from typing import Final
 
 import duckdb
 
-from analysis.damage import lake_errors
+from analysis.damage import lake_errors, said
 from analysis.moments import utc_moment
 from ingest.schema import BadInput
 
@@ -117,7 +117,14 @@ def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> d
         with lake_errors():
             return con.sql(f"FROM {name}({arguments})", params=bound).materialize()
     except _VALUE_ERRORS as error:
-        raise BadInput(f"{name}: {_verdict(error)}") from error
+        raise BadInput(f"{name}: {said(error)}") from error
+
+
+def call(question: Question, parameters: Mapping[str, object]) -> str:
+    """The SQL text that asks `question` with `parameters`, to be read, copied and run by a person."""
+    types = {parameter.name: parameter.sql_type for parameter in question.parameters}
+    arguments = (f"{key} := {_literal(value)}::{types[key]}" for key, value in parameters.items())
+    return f"FROM {question.name}({', '.join(arguments)})"
 
 
 def find(name: str) -> Question:
@@ -229,7 +236,7 @@ def _chart(text: str, path: Path) -> Chart | None:
 def _bindable(parameter: Parameter, value: object) -> object:
     """`value` in the Python type that DuckDB binds as the parameter's SQL type, without rounding or guessing."""
     if parameter.sql_type == "TIMESTAMP":
-        return utc_moment(value)
+        return utc_moment(value, name=parameter.name)
     if parameter.sql_type == "BOOLEAN":
         if isinstance(value, bool):
             return value
@@ -244,9 +251,8 @@ def _bindable(parameter: Parameter, value: object) -> object:
     return str(value)
 
 
-def _verdict(error: duckdb.Error) -> str:
-    """The first line of what DuckDB says, without the class of the error before it."""
-    return re.sub(r"^[A-Z][\w ]* Error: ", "", str(error).splitlines()[0])
+def _literal(value: object) -> str:
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _close(word: str, known: Iterable[str]) -> str:

@@ -1,0 +1,268 @@
+"""The story of one request: what it was answered, what that means, and what its caller did around it.
+
+Knows the attempts of one intent: requests of one caller with one method, route and idempotency key or, where the log
+has no key, path. Knows nothing of how often such a thing happens: that is what the questions are for.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+import duckdb
+
+from analysis.damage import lake_errors
+from analysis.output import cell_text, inert
+from ingest.schema import BadInput
+
+# Retry-After counts whole seconds and clocks differ: a client this much early still honoured it.
+RETRY_AFTER_TOLERANCE_S: Final = 0.25
+
+_CHAIN_GAP_S: Final = 300.0
+_NEIGHBOURS: Final = 1000
+_SHOWN: Final = 5
+
+_FOUND: Final = "FROM requests WHERE kind = $kind AND request_id = $request_id ORDER BY ts, source_id, line"
+_SAME_INTENT: Final = """
+SELECT ts, request_id, status, code, is_error, retry_after_s, latency_ms, source_id, line
+FROM requests
+WHERE caller = $caller
+  AND method IS NOT DISTINCT FROM $method
+  AND route IS NOT DISTINCT FROM $route
+  AND idempotency_hash IS NOT DISTINCT FROM $idempotency_hash
+  AND ($idempotency_hash IS NOT NULL OR path IS NOT DISTINCT FROM $path)
+"""
+_UP_TO: Final = "AND (ts, source_id, line) <= ($ts::TIMESTAMPTZ, $source_id, $line)"
+_AFTER: Final = "AND (ts, source_id, line) > ($ts::TIMESTAMPTZ, $source_id, $line)"
+_ATTEMPTS: Final = f"""
+FROM (
+    ({_SAME_INTENT} {_UP_TO} AND day >= $first_day ORDER BY ts DESC, source_id DESC, line DESC LIMIT {_NEIGHBOURS})
+    UNION ALL
+    ({_SAME_INTENT} {_AFTER} AND day <= $last_day ORDER BY ts, source_id, line LIMIT {_NEIGHBOURS})
+)
+ORDER BY ts, source_id, line
+"""
+_FIRST_SUCCESS: Final = f"{_SAME_INTENT} {_AFTER} AND day >= $day AND NOT is_error ORDER BY ts, source_id, line LIMIT 1"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One try of an intent. `gap_s` runs from the end of the attempt before it to the start of this one."""
+
+    request_id: str | None
+    started: datetime
+    ended: datetime
+    status: int
+    code: str | None
+    is_error: bool
+    retry_after_s: float | None
+    gap_s: float | None
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What the lake knows about one request.
+
+    `request` has the columns of the view, `meaning` those of the catalogue, None for a code that it does not hold.
+    `attempts` are those of the same intent from the day before to the day after, at most 1,000 each way, oldest first;
+    the request itself is attempts[position]. The slice `chain` of them are the tries that belong together: each but the
+    last failed, and the next came within 300 s or four times its Retry-After. `success` is the first later attempt that
+    succeeded, however much later.
+    """
+
+    request: dict[str, Any]
+    rows_with_this_id: int
+    meaning: dict[str, Any] | None
+    attempts: tuple[Attempt, ...]
+    position: int
+    chain: tuple[int, int]
+    success: Attempt | None
+    data_through: datetime | None
+
+    @property
+    def next_attempt(self) -> Attempt | None:
+        """The attempt that came after the request, if any did within a day."""
+        return next(iter(self.attempts[self.position + 1 :]), None)
+
+    @property
+    def is_retry_after_honoured(self) -> bool | None:
+        """Did the caller wait as long as it was asked to? None where it was not asked, or did not come back."""
+        asked, following = self.request["retry_after_s"], self.next_attempt
+        if asked is None or following is None or following.gap_s is None:
+            return None
+        return bool(following.gap_s >= asked - RETRY_AFTER_TOLERANCE_S)
+
+
+def explain(con: duckdb.DuckDBPyConnection, request_id: str) -> Explanation:
+    """What the lake knows about the request `request_id`; where several rows have that id, about the first of them.
+
+    Raises BadInput where no row has it.
+    """
+    with lake_errors():
+        # Errors first: they are asked for, and are a small part of the rows.
+        found = _rows(con, _FOUND, kind="error", request_id=request_id)
+        found += _rows(con, _FOUND, kind="ok", request_id=request_id)
+        if not found:
+            raise BadInput(f'no request in the lake has the id {request_id!r}; ids are in: errata sql "FROM errors"')
+        request = found[0]
+        meaning = _rows(con, "FROM catalogue WHERE code = $code", code=request["code"])
+        data_through = _rows(con, "SELECT max(last_ts) AS data_through FROM sources")[0]["data_through"]
+        rows, success = _same_intent(con, request)
+    attempts = tuple(_attempts(rows))
+    position = next(number for number, row in enumerate(rows) if _place(row) == _place(request))
+    return Explanation(
+        request=request,
+        rows_with_this_id=len(found),
+        meaning=meaning[0] if meaning else None,
+        attempts=attempts,
+        position=position,
+        chain=_chain(attempts, position),
+        success=next(_attempts(success), None),
+        data_through=data_through,
+    )
+
+
+def story(explanation: Explanation) -> str:
+    """The explanation as text for a person, a paragraph per matter."""
+    paragraphs = (_request(explanation), _meaning(explanation), _caller(explanation))
+    return "\n".join("".join(f"{inert(line)}\n" for line in paragraph) for paragraph in paragraphs)
+
+
+def _rows(con: duckdb.DuckDBPyConnection, sql: str, **parameters: object) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = con.sql(sql, params=parameters).to_arrow_table().to_pylist()
+    return rows
+
+
+def _same_intent(
+    con: duckdb.DuckDBPyConnection, request: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows around `request` that have its intent, itself among them, and the first later one that succeeded."""
+    if request["caller"] is None:
+        return [request], []
+    names = ("caller", "method", "route", "path", "idempotency_hash", "ts", "source_id", "line")
+    intent = {name: request[name] for name in names}
+    days = {"first_day": request["day"] - timedelta(days=1), "last_day": request["day"] + timedelta(days=1)}
+    return _rows(con, _ATTEMPTS, **intent, **days), _rows(con, _FIRST_SUCCESS, **intent, day=request["day"])
+
+
+def _place(row: dict[str, Any]) -> tuple[object, object]:
+    return row["source_id"], row["line"]
+
+
+def _attempts(rows: list[dict[str, Any]]) -> Iterator[Attempt]:
+    ended_before: datetime | None = None
+    for row in rows:
+        started = row["ts"] - timedelta(milliseconds=row["latency_ms"] or 0)
+        yield Attempt(
+            request_id=row["request_id"],
+            started=started,
+            ended=row["ts"],
+            status=row["status"],
+            code=row["code"],
+            is_error=row["is_error"],
+            retry_after_s=row["retry_after_s"],
+            gap_s=None if ended_before is None else (started - ended_before).total_seconds(),
+        )
+        ended_before = row["ts"]
+
+
+def _chain(attempts: tuple[Attempt, ...], position: int) -> tuple[int, int]:
+    """The slice of `attempts` that one failure led to the next in, around `position`."""
+    first, last = position, position
+    while first > 0 and _leads_to(attempts[first - 1], attempts[first]):
+        first -= 1
+    while last + 1 < len(attempts) and _leads_to(attempts[last], attempts[last + 1]):
+        last += 1
+    return first, last + 1
+
+
+def _leads_to(attempt: Attempt, following: Attempt) -> bool:
+    longest = max(_CHAIN_GAP_S, 4 * (attempt.retry_after_s or 0))
+    return attempt.is_error and following.gap_s is not None and following.gap_s <= longest
+
+
+def _request(explanation: Explanation) -> Iterator[str]:
+    row = explanation.request
+    took = "" if row["latency_ms"] is None else f" after {row['latency_ms']:g} ms"
+    yield f"{row['request_id']}: {_asked(row)} was answered {_answer(row)} at {cell_text(row['ts'])}{took}"
+    by = ", ".join(str(row[name]) for name in ("org_id", "caller", "client_ip", "user_agent") if row[name] is not None)
+    yield f"  by {by or 'a caller that the log does not name'}"
+    yield f"  read from line {row['line']} of source {row['source_id']} ({row['gateway'] or 'unknown gateway'})"
+    if explanation.rows_with_this_id > 1:
+        yield f"  {explanation.rows_with_this_id} requests have this id; this is the first"
+
+
+def _meaning(explanation: Explanation) -> Iterator[str]:
+    row, meaning = explanation.request, explanation.meaning
+    yield "What it means"
+    if not row["is_error"]:
+        yield "  The request succeeded."
+    elif meaning is not None:
+        retry = (
+            "a retry may succeed" if meaning["is_retryable"] else "a retry of the unchanged request will not succeed"
+        )
+        yield f"  {meaning['meaning']} ({meaning['category']}; {retry})"
+    elif row["code"] is not None:
+        yield f"  The catalogue does not hold the code {row['code']}."
+    elif row["gateway_reason"] is not None:
+        yield f"  The gateway answered itself: {row['gateway_reason']}."
+    else:
+        yield f"  The log holds no error code for it (body {row['body_state'] or 'not logged'})."
+    if row["message"] is not None:
+        yield f"  Message: {row['message']}"
+    for detail in row["details"] or ():
+        yield f"  {detail['field']}: {detail['issue']}"
+    if meaning is not None:
+        yield f"What to do ({meaning['owner']} acts)"
+        yield f"  {meaning['client_action']}"
+
+
+def _caller(explanation: Explanation) -> Iterator[str]:
+    row, attempts, position = explanation.request, explanation.attempts, explanation.position
+    yield "What its caller did"
+    if row["caller"] is None:
+        yield "  The log does not say who called."
+        return
+    same = "the same Idempotency-Key" if row["idempotency_hash"] is not None else "the same method and path"
+    first, end = explanation.chain
+    if end - first > 1:
+        yield f"  Attempt {position - first + 1} of {end - first} with {same}."
+    else:
+        yield f"  A single attempt with {same}."
+    shown = range(max(0, position - _SHOWN), min(len(attempts), position + _SHOWN + 1))
+    for number in shown:
+        yield f"  {'>' if number == position else ' '} {_told(attempts[number])}"
+    yield from (f"  {sentence}" for sentence in _outcome(explanation))
+
+
+def _outcome(explanation: Explanation) -> Iterator[str]:
+    row, success, following = explanation.request, explanation.success, explanation.next_attempt
+    if row["retry_after_s"] is not None:
+        asked = f"It was asked to wait {row['retry_after_s']:g} s"
+        if following is None or following.gap_s is None:
+            yield f"{asked} and did not come back within a day."
+        else:
+            verdict = "honoured" if explanation.is_retry_after_honoured else "not honoured"
+            yield f"{asked} and came back after {following.gap_s:g} s: Retry-After {verdict}."
+    if not row["is_error"]:
+        return
+    if success is not None:
+        waited = (success.ended - row["ts"]).total_seconds()
+        yield f"It succeeded {waited:g} s later, at {cell_text(success.ended)} ({success.request_id})."
+    else:
+        through = explanation.data_through
+        yield "It has not succeeded since" + (f" (data through {cell_text(through)})." if through else ".")
+
+
+def _told(attempt: Attempt) -> str:
+    gap = "" if attempt.gap_s is None else f"  {attempt.gap_s:g} s after the attempt before"
+    code = "" if attempt.code is None else f" {attempt.code}"
+    return f"{cell_text(attempt.ended)}  {attempt.status}{code}  {attempt.request_id or '(no id)'}{gap}"
+
+
+def _asked(row: dict[str, Any]) -> str:
+    return f"{row['method'] or 'a request'} {row['path'] or row['route'] or ''}".strip()
+
+
+def _answer(row: dict[str, Any]) -> str:
+    return f"{row['status']}" + (f" {row['code']}" if row["code"] is not None else "")
