@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +18,7 @@ import click
 
 from benchmarks.traffic import everyday, leaks, misuse, trouble
 from benchmarks.traffic.access_log import Write, file_name, line_of, opened
-from benchmarks.traffic.clock import DAY, HOUR, SECOND, Window, iso
+from benchmarks.traffic.clock import DAY, HOUR, SECOND, Window, day_of, iso
 from benchmarks.traffic.leaks import Interruption, interruptions
 from benchmarks.traffic.simulation import Reply
 from benchmarks.traffic.stage import Stage
@@ -47,10 +47,7 @@ class Plan:
     @property
     def window(self) -> Window:
         """From the first midnight to the end."""
-        start_ms = (
-            int(datetime(self.first_day.year, self.first_day.month, self.first_day.day, tzinfo=UTC).timestamp())
-            * SECOND
-        )
+        start_ms = int(datetime.combine(self.first_day, time(), UTC).timestamp()) * SECOND
         return Window(start_ms, start_ms + (self.days - 1) * DAY + int(self.last_day_hours * HOUR))
 
 
@@ -112,6 +109,7 @@ class LogFiles:
         self._day = -1
         self._until_ms = 0
         self._write: Write
+        self._counted: Counter[str]
         self._open_file = ExitStack()
 
     def __enter__(self) -> "LogFiles":
@@ -131,7 +129,7 @@ class LogFiles:
         start_ms = self._plan.window.start_ms
         self._day = min((moment_ms - ROTATION_MS - start_ms) // DAY if self._day >= 0 else 0, self._plan.days - 1)
         self._until_ms = start_ms + (self._day + 1) * DAY + ROTATION_MS
-        name = file_name(self._day, self._plan.days, iso(start_ms + self._day * DAY)[:10])
+        name = file_name(self._day, self._plan.days, day_of(start_ms + self._day * DAY))
         self._counted = self.kinds.setdefault(name, Counter())
         self._open_file.close()
         self._write = self._open_file.enter_context(opened(self._folder / name))

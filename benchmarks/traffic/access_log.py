@@ -3,14 +3,13 @@
 import gzip
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from json.encoder import encode_basestring as json_string
 from pathlib import Path
 from typing import Final
 
 import zstandard
 
-from benchmarks.traffic.clock import SECOND
+from benchmarks.traffic.clock import SECOND, second_of
 from benchmarks.traffic.simulation import Reply
 
 Write = Callable[[bytes], object]
@@ -23,14 +22,13 @@ def line_of(reply: Reply) -> bytes:
     """The request's line, without its end. Bytes of a path that are not UTF-8 stay as they came."""
     call, refusal = reply.call, reply.refusal
     key = call.client.key if reply.is_from_api else None
-    moment = datetime.fromtimestamp(reply.end_ms // SECOND, UTC).strftime("%Y-%m-%dT%H:%M:%S+00:00")
     seconds = f"{reply.latency_ms // SECOND}.{reply.latency_ms % SECOND:03}"
     retry_after = str(refusal.retry_after_s) if refusal and refusal.retry_after_s is not None else ""
     body = reply.body.encode()
     size = call.endpoint.size if reply.status < 300 else len(body)
     kept = body[:KEPT_BODY_BYTES].decode(errors="ignore") if reply.upstream_status else ""
     return (
-        f'{{"time":"{moment}","msec":{reply.end_ms // SECOND}.{reply.end_ms % SECOND:03}'
+        f'{{"time":"{second_of(reply.end_ms)}+00:00","msec":{reply.end_ms // SECOND}.{reply.end_ms % SECOND:03}'
         f',"remote_addr":"{call.client.ip}","method":"{call.endpoint.method}","host":"{HOST}"'
         f',"uri":{json_string(call.path)},"args":{json_string(call.args)},"status":{reply.status}'
         f',"bytes_sent":{size},"request_time":{seconds},"upstream_time":"{seconds if reply.upstream_status else ""}"'
@@ -67,7 +65,7 @@ def opened(path: Path) -> Iterator[Write]:
             with gzip.GzipFile(filename="", mode="wb", compresslevel=9, fileobj=raw, mtime=0) as packed:
                 yield packed.write
         elif path.suffix == ".zst":
-            with zstandard.ZstdCompressor(level=19).stream_writer(raw, closefd=False) as frame:
+            with zstandard.ZstdCompressor(level=12).stream_writer(raw, closefd=False) as frame:
                 yield frame.write
         else:
             yield raw.write

@@ -43,7 +43,7 @@ class Api:
 
     def answer(self, call: Call, now_ms: int) -> Answer:
         """What the API says to `call` when it arrives at `now_ms`."""
-        refusal = next(filter(None, (check(self, call, now_ms) for check in CHECKS)), None)
+        refusal = self._refusal(call, now_ms)
         latency_ms = self._latency_ms(call, refusal)
         if refusal is None:
             self._remember(call, now_ms + latency_ms)
@@ -65,6 +65,12 @@ class Api:
         """Whether this call meets an outage, or the rare fault of a quiet day."""
         share = next((o.share for o in self.outages if o.endpoint is call.endpoint and now_ms in o.window), 0.0004)
         return self._rng.random() < share
+
+    def _refusal(self, call: Call, now_ms: int) -> Refusal | None:
+        for check in CHECKS:
+            if (refusal := check(self, call, now_ms)) is not None:
+                return refusal
+        return None
 
     def _latency_ms(self, call: Call, refusal: Refusal | None) -> int:
         if refusal is None:

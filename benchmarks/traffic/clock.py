@@ -1,8 +1,9 @@
 """When requests start. Every moment is in whole milliseconds since 1970, UTC; nothing here knows what is asked."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import date, timedelta
+from functools import cache
 from random import Random
 from typing import Final
 
@@ -31,12 +32,23 @@ class Window:
 
 def iso(moment_ms: int) -> str:
     """The moment as people write it: 2026-11-13T10:30:00.000Z."""
-    return datetime.fromtimestamp(moment_ms / 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment_ms % 1000:03}Z"
+    return f"{second_of(moment_ms)}.{moment_ms % SECOND:03}Z"
+
+
+def second_of(moment_ms: int) -> str:
+    """The moment's second: 2026-11-13T10:30:00."""
+    hour, minute, second = moment_ms // HOUR % 24, moment_ms // MINUTE % 60, moment_ms // SECOND % 60
+    return f"{day_of(moment_ms)}T{hour:02}:{minute:02}:{second:02}"
 
 
 def day_of(moment_ms: int) -> str:
-    """The UTC day of the moment: 2026-11-13."""
-    return iso(moment_ms)[:10]
+    """The moment's UTC day: 2026-11-13."""
+    return _day_name(moment_ms // DAY)
+
+
+@cache
+def _day_name(days_since_1970: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days=days_since_1970)).isoformat()
 
 
 def daily(rng: Random, window: Window, per_day: float, *, zone_h: int = 0, weekend: float = 0.3) -> Iterator[int]:
@@ -63,12 +75,12 @@ def steady(rng: Random, window: Window, per_second: float) -> Iterator[int]:
 
 
 def every(rng: Random, window: Window, period_ms: int, *, jitter_ms: int = 0) -> Iterator[int]:
-    """One arrival a period, each up to `jitter_ms` late, as a cron job or a poller makes them."""
-    for moment in range(window.start_ms, window.end_ms, period_ms):
+    """One arrival a period, each up to `jitter_ms` late, as a timer makes them that was started at any time."""
+    for moment in range(window.start_ms + rng.randrange(period_ms), window.end_ms, period_ms):
         yield moment + rng.randrange(jitter_ms + 1)
 
 
-def bursts(rng: Random, moments: Iterator[int], size: int, spread_ms: int) -> Iterator[int]:
+def bursts(rng: Random, moments: Iterable[int], size: int, spread_ms: int) -> Iterator[int]:
     """`size` arrivals within `spread_ms` from each moment."""
     for moment in moments:
         yield from sorted(moment + rng.randrange(spread_ms + 1) for _ in range(size))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import cycle
 from typing import Final
 
-from benchmarks.traffic.calls import DNC, LIST_MESSAGES, NUMBERS, USAGE, Client
+from benchmarks.traffic.calls import DNC, LIST_MESSAGES, NUMBERS, USAGE, Client, key_of
 from benchmarks.traffic.clients import (
     SDK_USER_AGENTS,
     Maker,
@@ -21,7 +21,7 @@ from benchmarks.traffic.clock import HOUR, MINUTE, SECOND, bursts, daily, every,
 from benchmarks.traffic.simulation import Pacing
 from benchmarks.traffic.stage import Stage
 
-CUSTOMERS: Final = 31
+CUSTOMERS: Final = 28
 
 
 def customers(stage: Stage) -> None:
@@ -40,7 +40,7 @@ def go_on_for_a_working_week(
     stage: Stage, client: Client, per_day: float, *, weekend: float = 0.3, has_retries: bool = True
 ) -> None:
     """Let `client` work as an ordinary integration does, from the first day to the last."""
-    rng = stage.rng(f"{client.persona} of {client.ip}")
+    rng = stage.rng(f"week of {key_of(client).key_id}")
     pacing: Pacing = backing_off(rng) if has_retries else giving_up
     moments = daily(rng, stage.window, per_day, zone_h=rng.choice((-8, -5, 0, 1)), weekend=weekend)
     stage.play(moments, ordinary(stage.sim, client, rng), pacing)

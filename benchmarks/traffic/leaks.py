@@ -19,7 +19,7 @@ from benchmarks.traffic.calls import (
     Refusal,
     unknown_route,
 )
-from benchmarks.traffic.clock import DAY, Window, iso
+from benchmarks.traffic.clock import DAY, Window, second_of
 from benchmarks.traffic.stage import Stage
 
 
@@ -77,7 +77,7 @@ def in_query_strings(stage: Stage, client: Client) -> tuple[Call, ...]:
     token, bearer = web_token(rng, "u-1001"), web_token(rng, "u-1002")
     plain, encoded = "ada.example@mail.example", quote("grace.example@mail.example", safe="")
     return tuple(
-        Call(client, LIST_MESSAGES, LIST_MESSAGES.route, args=args, owner=None, private=private)
+        Call(client, LIST_MESSAGES, LIST_MESSAGES.route, args=args, private=private)
         for args, private in (
             (f"limit=50&api_key={server_key}", (server_key,)),
             (f"integration_key={integration_key}&status=failed", (integration_key,)),
@@ -180,12 +180,12 @@ def interruptions(stage: Stage) -> list[Interruption]:
 
 def other_line(number: int, moment_ms: int, key: str) -> Interruption:
     """The kinds of lines in turn."""
-    local = iso(moment_ms)[:19].replace("-", "/").replace("T", " ")
+    local = second_of(moment_ms).replace("-", "/").replace("T", " ")
     closed = f"{local} [error] 31#31: *88121 upstream prematurely closed connection, client: 203.0.113.9, "
     request = f'request: "GET /v1/messages?api_key={key} HTTP/1.1", host: "api.textwire.example"'
     kinds: tuple[tuple[str, str, tuple[str, ...]], ...] = (
         ("error_log", closed + request, (key,)),
-        ("cut", f'{{"time":"{iso(moment_ms)[:19]}+00:00","msec":17', ()),
+        ("cut", f'{{"time":"{second_of(moment_ms)}+00:00","msec":17', ()),
         ("blank", "", ()),
         ("not_an_object", '"access log reopened"', ()),
         ("no_status", '{"level":"notice","msg":"signal 10 (SIGUSR1) received, reopening logs"}', ()),

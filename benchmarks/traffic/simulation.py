@@ -1,11 +1,12 @@
 """The discrete-event simulation and the gateway in it: who calls when, and what the gateway can log of it."""
 
 import heapq
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from random import Random
 from typing import Final
+
+import msgspec
 
 from benchmarks.traffic.api import Api
 from benchmarks.traffic.calls import STATUS, Call, Refusal
@@ -134,8 +135,8 @@ def envelope(refusal: Refusal, request_id: str, *, is_twice: bool = False) -> st
     }
     if refusal.details:
         body["details"] = [{"field": field, "issue": issue} for field, issue in refusal.details]
-    text = json.dumps(body, ensure_ascii=False, separators=(",", ":"))
-    return json.dumps(text, ensure_ascii=False) if is_twice else text
+    text = msgspec.json.encode(body).decode()
+    return msgspec.json.encode(text).decode() if is_twice else text
 
 
 def page(status: int) -> str:

@@ -33,7 +33,7 @@ class Incident:
 
 @dataclass
 class Stage:
-    """A simulation that is being set up. Each name has its own random numbers, so a new scene changes no other."""
+    """A simulation that is being set up."""
 
     seed: int
     window: Window
@@ -45,7 +45,7 @@ class Stage:
         self._addresses = iter(self._all_addresses())
 
     def rng(self, name: str) -> Random:
-        """The random numbers of `name`."""
+        """Random numbers that are those of `name` alone, so that a new scene leaves the others as they are."""
         return Random(f"{self.seed}/{name}")
 
     def at(self, day: int, clock: str) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from random import Random
 from typing import Final
 
 from benchmarks.traffic.api import Outage
@@ -14,26 +15,28 @@ from benchmarks.traffic.stage import Stage
 
 
 def platform_outage(stage: Stage) -> None:
-    """Five minutes in which nearly every send fails, met by a tight loop, by a polite client and by everybody else."""
+    """Five minutes in which nearly every send fails, in the middle of three campaigns, and for everybody else."""
+    rng, codes = stage.rng("outage"), ("internal_error",)
     outage, campaign = stage.between(3, "14:05", "14:10"), stage.between(3, "13:55", "14:20")
     stage.sim.api.outages.append(Outage(outage, SEND, 0.96))
     storm = stage.customer("retry_storm", "fanout-worker/3.4")
     polite = stage.customer("polite_backoff", "textwire-python/2.7.1 (CPython 3.12.4; Linux)")
-    rng = stage.rng("outage")
-    for client, per_second in ((storm, 0.65), (polite, 0.3)):
-        go_on_for_a_working_week(stage, client, 90)
-        pacing = (
-            insisting(rng, "internal_error", tries=25, gap_ms=(20, 120))
-            if client is storm
-            else backing_off(rng, tries=8, first_ms=1000)
-        )
-        stage.play(steady(rng, campaign, per_second), sending(client, rng, job="fan"), pacing)
-    codes = ("internal_error",)
+    unsafe = stage.customer("retries_without_a_key", "Faraday v2.12.0")
+    for client, per_second, job, pacing in (
+        (storm, 0.8, "fan", insisting(rng, "internal_error", tries=25, gap_ms=(20, 120))),
+        (polite, 0.3, "fan", backing_off(rng, tries=8, first_ms=1000)),
+        (unsafe, 0.1, "", backing_off(rng, tries=4, first_ms=2000)),
+    ):
+        go_on_for_a_working_week(stage, client, 70)
+        stage.play(steady(rng, campaign, per_second), sending(client, rng, job=job), pacing)
     stage.plant("outage of sends", "platform_incidents", "platform fault", window=outage, codes=codes)
     stage.plant("tight loop in the outage", "retry_storms", "storm", storm, window=outage, codes=codes)
     stage.plant_near_miss("backoff in the outage", "retry_storms", "storm", polite, window=campaign)
     stage.plant("tight loop after internal_error", "retry_discipline", "immediate", storm, window=outage, codes=codes)
     stage.plant("backoff after internal_error", "retry_discipline", "exponential", polite, window=outage, codes=codes)
+    stage.plant(
+        "sends repeated unsafely", "idempotency_misuse", "retried without a key", unsafe, window=outage, codes=codes
+    )
 
 
 def rate_limits(stage: Stage) -> None:
@@ -65,7 +68,7 @@ def scheduled_bursts(stage: Stage) -> None:
     rng = stage.rng("scheduled bursts")
     client = limited(stage.customer("scheduled_burst", "cron-reminders/2.0"), 24)
     for day in (0, 3, 4):
-        full_hours = every(rng, stage.between(day, "06:00", "18:00"), HOUR, jitter_ms=300)
+        full_hours = range(stage.at(day, "06:00"), stage.at(day, "18:00"), HOUR)
         stage.play(bursts(rng, full_hours, 40, 1500), sending(client, rng))
     stage.plant(
         "reminders on the hour", "rate_limit_causes", "scheduled", client, window=stage.window, codes=("rate_limited",)
@@ -95,7 +98,7 @@ def new_sdk_version(stage: Stage) -> None:
         rng = stage.rng(client.persona)
         releases = (
             (stage.at(3, fixed), ordinary(stage.sim, fixed_client, rng)),
-            (stage.at(3, bad), with_broken_sends(ordinary(stage.sim, bad_client, rng), stage)),
+            (stage.at(3, bad), with_broken_sends(ordinary(stage.sim, bad_client, rng), rng)),
             (0, ordinary(stage.sim, client, rng)),
         )
         stage.play(daily(rng, stage.window, 420), released(stage, releases), backing_off(rng))
@@ -115,17 +118,15 @@ def released(stage: Stage, releases: tuple[tuple[int, Maker], ...]) -> Maker:
     return lambda: next(make_call for since_ms, make_call in releases if stage.sim.now_ms >= since_ms)()
 
 
-def with_broken_sends(make_call: Maker, stage: Stage) -> Maker:
+def with_broken_sends(make_call: Maker, rng: Random) -> Maker:
     """The same calls, where two of three sends carry objects for recipients."""
-    rng = stage.rng("broken sends")
 
     def make_broken_call() -> Call:
         call = make_call()
         if call.endpoint is not SEND or rng.random() > 0.66:
             return call
-        return replace(
-            call, faults=tuple((f"to[{index}]", "must be a string") for index in range(rng.choice((1, 1, 2))))
-        )
+        recipients = range(rng.choice((1, 1, 2)))
+        return replace(call, faults=tuple((f"to[{index}]", "must be a string") for index in recipients))
 
     return make_broken_call
 
@@ -158,7 +159,7 @@ def gateway_faults(stage: Stage) -> None:
     stage.play(every(rng, stage.window, 30 * MINUTE, jitter_ms=MINUTE), months, giving_up)
     hurried = asking(impatient, REPORT, args="months=36", timeout_ms=10 * SECOND)
     stage.play(every(rng, stage.window, 3 * HOUR, jitter_ms=20 * MINUTE), hurried, backing_off(rng))
-    nothing = Call(Client("scanner", None, stage.client("scanner", None, "").ip, ""), replace(SEND, method=""), "")
+    nothing = Call(stage.client("scanner", None, ""), replace(SEND, method=""), "")
     stage.play(every(rng, stage.window, DAY // 2, jitter_ms=HOUR), lambda: nothing)
 
 

@@ -1,9 +1,10 @@
 """What really happened: one object a request, counts of what the log says, and how each planted incident came out."""
 
-import json
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from benchmarks.traffic.access_log import oddities
 from benchmarks.traffic.clock import day_of, iso
@@ -140,4 +141,4 @@ def truth_line(reply: Reply) -> bytes:
         "code": reply.refusal.code if reply.refusal else None,
     }
     present = {name: value for name, value in told.items() if value is not None}
-    return json.dumps(present, separators=(",", ":")).encode()
+    return msgspec.json.encode(present)
