@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import click
 
-from benchmarks.traffic import everyday, leaks, misuse, trouble
+from benchmarks.traffic import credentials, everyday, leaks, misuse, trouble
 from benchmarks.traffic.access_log import Write, file_name, line_of, opened
 from benchmarks.traffic.clock import DAY, HOUR, SECOND, Window, day_of, iso
 from benchmarks.traffic.leaks import Interruption, interruptions
@@ -24,10 +24,9 @@ from benchmarks.traffic.simulation import Reply
 from benchmarks.traffic.stage import Stage
 from benchmarks.traffic.truth import Truth, truth_line
 
-SCENES: Final = (*everyday.SCENES, *trouble.SCENES, *misuse.SCENES, *leaks.SCENES)
-ROTATION_MS: Final = (
-    7 * SECOND
-)  # logrotate comes a little after midnight, so a file starts with the day before's last lines
+SCENES: Final = (*everyday.SCENES, *trouble.SCENES, *credentials.SCENES, *misuse.SCENES, *leaks.SCENES)
+# logrotate comes a little after midnight, so a file starts with the last lines of the day before.
+ROTATION_MS: Final = 7 * SECOND
 SKIPPED: Final = "blank"
 
 
@@ -35,7 +34,7 @@ SKIPPED: Final = "blank"
 class Plan:
     """What to generate: days from `first_day`, the last of them of `last_day_hours`, with `scale` times the customers.
 
-    The planted behaviour needs five days and a Friday to begin with; days beyond them are ordinary.
+    The planted behaviour needs five days and a Friday to begin with; days beyond them bring nothing new.
     """
 
     seed: int = 7
