@@ -37,37 +37,49 @@ chosen AS (
     END AS bucket_size
     FROM range_bounds
 ),
+-- Days of UTC are partitions, counted without reading a moment. A scan whose join partner is empty is never made.
+request_days AS (
+    SELECT epoch_us(day::TIMESTAMP) // 60000000 AS minute_number, count(*) AS requests
+    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    CROSS JOIN (SELECT bucket_size FROM chosen WHERE bucket_size = 'day' AND tz = 'UTC') AS utc_days
+    GROUP BY day
+),
 -- Minutes first: every zone's offset is whole minutes, so the costly zone arithmetic meets one row a minute.
 request_minutes AS (
     SELECT minute_of(ts) AS minute_number, count(*) AS requests
     FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    CROSS JOIN (SELECT bucket_size FROM chosen WHERE bucket_size <> 'day' OR tz <> 'UTC') AS other_buckets
     GROUP BY ALL
 ),
 error_minutes AS (
     SELECT
         minute_of(ts) AS minute_number,
-        coalesce(code, gateway_reason, '(no code)') AS label,
         code,
+        CASE WHEN code IS NULL THEN gateway_reason END AS gateway_reason,
         count(*) AS errors
-    FROM errors_with_previous(NULL, until, for_org, for_key, for_code, for_route)
-    WHERE since IS NULL OR (day >= since::TIMESTAMP::DATE AND ts >= utc_moment(since))
+    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    WHERE is_current
     GROUP BY ALL
 ),
 request_buckets AS (
     SELECT bucket_start_of(minute_number, bucket_size, tz) AS bucket_start, bucket_size, sum(requests) AS requests
-    FROM request_minutes
+    FROM (SELECT minute_number, requests FROM request_days UNION ALL SELECT minute_number, requests FROM request_minutes)
     CROSS JOIN chosen
     GROUP BY ALL
 ),
 error_buckets AS (
-    SELECT bucket_start_of(minute_number, bucket_size, tz) AS bucket_start, label, code, sum(errors) AS errors
+    SELECT
+        bucket_start_of(minute_number, bucket_size, tz) AS bucket_start,
+        coalesce(code, gateway_reason, '(no code)') AS label,
+        code,
+        sum(errors) AS errors
     FROM error_minutes
     CROSS JOIN chosen
     GROUP BY ALL
 ),
 labels AS (
     SELECT DISTINCT label, code
-    FROM error_minutes
+    FROM error_buckets
 )
 SELECT
     request_buckets.bucket_start,

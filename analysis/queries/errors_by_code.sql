@@ -29,18 +29,33 @@
 CREATE OR REPLACE MACRO errors_by_code(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL
 ) AS TABLE
-WITH error_groups AS (
+WITH error_cells AS (
     SELECT
         code,
         CASE WHEN code IS NULL THEN origin ELSE 'upstream' END AS origin,
         CASE WHEN code IS NULL THEN gateway_reason END AS gateway_reason,
-        count(*) FILTER (WHERE is_current) AS errors,
-        min(ts) FILTER (WHERE is_current) AS first_seen,
-        max(ts) FILTER (WHERE is_current) AS last_seen,
+        org_id,
+        key_id,
+        key_hash,
+        is_current,
+        count(*) AS errors,
+        min(ts) AS first_seen,
+        max(ts) AS last_seen
+    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    GROUP BY ALL
+),
+error_groups AS (
+    SELECT
+        code,
+        origin,
+        gateway_reason,
+        sum(errors) FILTER (WHERE is_current) AS errors,
+        min(first_seen) FILTER (WHERE is_current) AS first_seen,
+        max(last_seen) FILTER (WHERE is_current) AS last_seen,
         count(DISTINCT org_id) FILTER (WHERE is_current) AS orgs,
         count(DISTINCT coalesce(key_id, key_hash)) FILTER (WHERE is_current) AS keys,
-        CASE WHEN since IS NOT NULL THEN count(*) FILTER (WHERE NOT is_current) END AS previous_errors
-    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+        CASE WHEN since IS NOT NULL THEN coalesce(sum(errors) FILTER (WHERE NOT is_current), 0) END AS previous_errors
+    FROM error_cells
     GROUP BY ALL
 ),
 all_requests AS (
@@ -56,7 +71,7 @@ SELECT
     catalogue.owner,
     catalogue.is_retryable,
     CASE WHEN error_groups.code IS NOT NULL THEN catalogue.code IS NOT NULL END AS is_known_code,
-    error_groups.errors,
+    error_groups.errors::BIGINT AS errors,
     error_groups.errors / sum(error_groups.errors) OVER () AS share,
     all_requests.requests,
     error_groups.errors / nullif(all_requests.requests, 0) AS rate,
@@ -64,7 +79,7 @@ SELECT
     error_groups.last_seen,
     error_groups.orgs,
     error_groups.keys,
-    error_groups.previous_errors,
+    error_groups.previous_errors::BIGINT AS previous_errors,
     error_groups.errors / nullif(error_groups.previous_errors, 0) - 1 AS change
 FROM error_groups
 CROSS JOIN all_requests

@@ -22,16 +22,29 @@
 CREATE OR REPLACE MACRO errors_by_org(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL
 ) AS TABLE
-WITH error_groups AS (
+WITH error_cells AS (
     SELECT
         org_id,
-        count(*) FILTER (WHERE is_current) AS errors,
-        min(ts) FILTER (WHERE is_current) AS first_seen,
-        max(ts) FILTER (WHERE is_current) AS last_seen,
+        code,
+        key_id,
+        key_hash,
+        is_current,
+        count(*) AS errors,
+        min(ts) AS first_seen,
+        max(ts) AS last_seen
+    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    GROUP BY ALL
+),
+error_groups AS (
+    SELECT
+        org_id,
+        sum(errors) FILTER (WHERE is_current) AS errors,
+        min(first_seen) FILTER (WHERE is_current) AS first_seen,
+        max(last_seen) FILTER (WHERE is_current) AS last_seen,
         count(DISTINCT code) FILTER (WHERE is_current) AS codes,
         count(DISTINCT coalesce(key_id, key_hash)) FILTER (WHERE is_current) AS keys,
-        CASE WHEN since IS NOT NULL THEN count(*) FILTER (WHERE NOT is_current) END AS previous_errors
-    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+        CASE WHEN since IS NOT NULL THEN coalesce(sum(errors) FILTER (WHERE NOT is_current), 0) END AS previous_errors
+    FROM error_cells
     GROUP BY ALL
 ),
 request_groups AS (
@@ -41,7 +54,7 @@ request_groups AS (
 )
 SELECT
     error_groups.org_id,
-    error_groups.errors,
+    error_groups.errors::BIGINT AS errors,
     error_groups.errors / sum(error_groups.errors) OVER () AS share,
     request_groups.requests,
     error_groups.errors / nullif(request_groups.requests, 0) AS rate,
@@ -49,7 +62,7 @@ SELECT
     error_groups.last_seen,
     error_groups.codes,
     error_groups.keys,
-    error_groups.previous_errors,
+    error_groups.previous_errors::BIGINT AS previous_errors,
     error_groups.errors / nullif(error_groups.previous_errors, 0) - 1 AS change
 FROM error_groups
 INNER JOIN request_groups ON request_groups.org_id IS NOT DISTINCT FROM error_groups.org_id

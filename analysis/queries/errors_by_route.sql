@@ -24,18 +24,42 @@
 CREATE OR REPLACE MACRO errors_by_route(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL
 ) AS TABLE
-WITH error_groups AS (
+WITH code_cells AS (
     SELECT
         method,
         route,
-        count(*) FILTER (WHERE is_current) AS errors,
-        min(ts) FILTER (WHERE is_current) AS first_seen,
-        max(ts) FILTER (WHERE is_current) AS last_seen,
-        count(DISTINCT code) FILTER (WHERE is_current) AS codes,
-        count(DISTINCT org_id) FILTER (WHERE is_current) AS orgs,
-        count(DISTINCT coalesce(key_id, key_hash)) FILTER (WHERE is_current) AS keys,
-        CASE WHEN since IS NOT NULL THEN count(*) FILTER (WHERE NOT is_current) END AS previous_errors
+        code,
+        is_current,
+        count(*) AS errors,
+        min(ts) AS first_seen,
+        max(ts) AS last_seen
     FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    GROUP BY ALL
+),
+error_groups AS (
+    SELECT
+        method,
+        route,
+        sum(errors) FILTER (WHERE is_current) AS errors,
+        min(first_seen) FILTER (WHERE is_current) AS first_seen,
+        max(last_seen) FILTER (WHERE is_current) AS last_seen,
+        count(DISTINCT code) FILTER (WHERE is_current) AS codes,
+        CASE WHEN since IS NOT NULL THEN coalesce(sum(errors) FILTER (WHERE NOT is_current), 0) END AS previous_errors
+    FROM code_cells
+    GROUP BY ALL
+),
+key_cells AS (
+    SELECT DISTINCT method, route, org_id, key_id, key_hash
+    FROM errors_with_previous(since, until, for_org, for_key, for_code, for_route)
+    WHERE is_current
+),
+affected AS (
+    SELECT
+        method,
+        route,
+        count(DISTINCT org_id) AS orgs,
+        count(DISTINCT coalesce(key_id, key_hash)) AS keys
+    FROM key_cells
     GROUP BY ALL
 ),
 request_groups AS (
@@ -46,18 +70,21 @@ request_groups AS (
 SELECT
     error_groups.method,
     error_groups.route,
-    error_groups.errors,
+    error_groups.errors::BIGINT AS errors,
     error_groups.errors / sum(error_groups.errors) OVER () AS share,
     request_groups.requests,
     error_groups.errors / nullif(request_groups.requests, 0) AS rate,
     error_groups.first_seen,
     error_groups.last_seen,
     error_groups.codes,
-    error_groups.orgs,
-    error_groups.keys,
-    error_groups.previous_errors,
+    affected.orgs,
+    affected.keys,
+    error_groups.previous_errors::BIGINT AS previous_errors,
     error_groups.errors / nullif(error_groups.previous_errors, 0) - 1 AS change
 FROM error_groups
+INNER JOIN affected
+    ON affected.method IS NOT DISTINCT FROM error_groups.method
+    AND affected.route IS NOT DISTINCT FROM error_groups.route
 INNER JOIN request_groups
     ON request_groups.method IS NOT DISTINCT FROM error_groups.method
     AND request_groups.route IS NOT DISTINCT FROM error_groups.route
