@@ -51,18 +51,18 @@ CREATE OR REPLACE MACRO route_of(path) AS
     ELSE array_to_string(list_transform(string_split(path, '/'), lambda segment:
         CASE WHEN is_word(segment) THEN segment ELSE '{id}' END), '/') END;
 CREATE OR REPLACE MACRO last_try(value) AS
-    CASE WHEN regexp_matches(value, '[,:]') THEN regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) ELSE value END;
+    coalesce(TRY_CAST(value AS DOUBLE), TRY_CAST(regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) AS DOUBLE));
 """
 """A path segment is an id unless it is made of words: a digit makes it one, save in versions and a few technical names."""
 
 
-def canonical_sql(layout: Format, records: str, source_id: str) -> str:
+def canonical_sql(layout: Format, records: str) -> str:
     """A query that gives the request columns of the contract from `records`, a query of the schema `careful.RECORDS`.
 
-    Beside them: `day`, `kind`, `reject_reason` (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
+    Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason` (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
     """
     latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
-    upstream = f"TRY_CAST(last_try(upstream_ms) AS DOUBLE) {_TO_MS[layout.unit('upstream_ms')]}"
+    upstream = f"last_try(upstream_ms) {_TO_MS[layout.unit('upstream_ms')]}"
     started = f"ts_us + coalesce(({latency} * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "ts_us"
     reasons = " ".join(f"WHEN {status} THEN '{reason}'" for status, reason in GATEWAY_REASONS.items())
     upstream_answered = "upstream_status IS NOT NULL" if layout.has("upstream_status") else f"status NOT IN ({_PROXY_STATUSES})"
@@ -89,15 +89,14 @@ def canonical_sql(layout: Format, records: str, source_id: str) -> str:
                 coalesce(envelope_request_id, request_id) AS request_id, org_id, key_id, api_key AS presented_key, client_ip,
                 user_agent, {method} AS method, split_part({path}, '?', 1) AS path,
                 message, docs_url, details, retry_after_s, idempotency_key, {latency} AS latency_ms, {upstream} AS upstream_ms,
-                TRY_CAST(response_bytes AS BIGINT) AS response_bytes, body_state, is_html, is_refused, upstream_status, host,
-                {_literal(layout.name)} AS gateway, {_literal(source_id)} AS source_id
+                TRY_CAST(response_bytes AS BIGINT) AS response_bytes, body_state, is_html, is_refused, upstream_status, host
             FROM (
                 SELECT * REPLACE (CASE WHEN TRY_CAST(status AS SMALLINT) BETWEEN 100 AND 999 THEN TRY_CAST(status AS SMALLINT) END AS status),
                     {_ts_us(layout)} AS ts_us
                 FROM ({records})
             )
         )
-    )"""  # noqa: S608 - only names of a format and a fingerprint, quoted
+    )"""  # noqa: S608 - only names of a format
 
 
 def _ts_us(layout: Format) -> str:
@@ -112,6 +111,3 @@ def _ts_us(layout: Format) -> str:
         case _:
             return f"TRY_CAST(round(TRY_CAST(ts AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
 
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -7,9 +7,11 @@ import json
 from typing import Any
 
 from ingest.careful import RECORDS
-from ingest.formats import FieldPath, Format
+from ingest.formats import MISSING, FieldPath, Format
 
 _NUMBERS = frozenset({"latency_ms"})
+# Elsewhere the usual markers are dropped when a value is redacted, once for all rows that have it.
+_TESTED_FOR_NULL = frozenset({"request_id", "method", "path", "request_line", "upstream_status", "body", "code"})
 _EPOCHS = frozenset({"epoch", "s", "ms", "us", "ns"})
 _ENVELOPE = json.dumps(
     {name: "VARCHAR" for name in ("object", "code", "message", "request_id", "docs_url")} | {"details": "JSON"}
@@ -17,25 +19,26 @@ _ENVELOPE = json.dumps(
 _DETAILS = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
 
 
-def records_sql(layout: Format) -> str:
+def records_sql(layout: Format, *, is_clean: bool) -> str:
     """A query over `lines(line BIGINT, text VARCHAR)` that gives the columns of `RECORDS` and `is_refused`.
 
-    Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing.
+    Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing. With `is_clean` a
+    line of broken JSON makes the whole query raise, for a fifth less time.
     """
-    record = _json_record(layout) if layout.layout == "json" else _text_record(layout)
+    record = _json_record(layout, "{}" if is_clean else "TRY({})") if layout.layout == "json" else _text_record(layout)
     return f"""
     SELECT line, {", ".join(_column(name, layout) for name in RECORDS.names[1:])},
         is_refused OR coalesce(is_body_refused, false) AS is_refused
     FROM (
         SELECT *,
-            body IS NOT NULL AND NOT starts_with(body, '<')
-                AND NOT coalesce(envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
+            CASE WHEN body IS NULL OR starts_with(body, '<') THEN false
+                ELSE NOT coalesce(envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
                     AND NOT regexp_matches(body, '"code"\\s*:.*"code"\\s*:')
                     AND (envelope.details IS NULL OR envelope.details::VARCHAR = 'null'
                         OR (json_type(envelope.details) = 'ARRAY' AND list_bool_and([d.issue IS NOT NULL FOR d IN details]))), false)
-                AS is_body_refused
+                END AS is_body_refused
         FROM (
-            SELECT *, TRY(json_transform(envelope.details, '{_DETAILS}')) AS details
+            SELECT *, CASE WHEN envelope.details IS NOT NULL THEN TRY(json_transform(envelope.details, '{_DETAILS}')) END AS details
             FROM (
                 SELECT *, CASE WHEN body IS NULL OR starts_with(body, '<') THEN NULL
                     ELSE TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
@@ -65,14 +68,14 @@ def _column(name: str, layout: Format) -> str:
             return name
 
 
-def _json_record(layout: Format) -> str:
-    spec = json.dumps(_spec(layout))
+def _json_record(layout: Format, attempt: str) -> str:
+    record = attempt.format(f"json_transform(text, {_quoted(json.dumps(_spec(layout)))})")
     fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
     body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
     return f"""
         SELECT line, record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
             {fields}{body}
-        FROM (SELECT line, TRY(json_transform(text, {_quoted(spec)})) AS record FROM lines)"""  # noqa: S608 - as above
+        FROM (SELECT line, {record} AS record FROM lines)"""  # noqa: S608 - as above
 
 
 def _spec(layout: Format) -> dict[str, Any]:
@@ -98,6 +101,8 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     value = _any(layout, name)
     alias = "field_code" if name == "code" else name
     if name in _NUMBERS or (name == "ts" and layout.unit("ts") in _EPOCHS):
+        return f"{value} AS {alias}"
+    if name not in _TESTED_FOR_NULL and set(layout.missing) <= set(MISSING):
         return f"{value} AS {alias}"
     return f"{_unless_missing(value, layout)} AS {alias}"
 

@@ -8,7 +8,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import duckdb
 import numpy as np
@@ -19,12 +19,13 @@ import pyarrow.compute as pc
 from ingest import careful, fast
 from ingest.canonical import MACROS, canonical_sql
 from ingest.formats import Format
-from ingest.redact import Redacted, install, redact
+from ingest.redact import Door, Redacted, install
 from ingest.schema import REJECTS
-from ingest.source import Chunk, Reader
+from ingest.source import TAIL_BYTES, Chunk, Reader
 
 _ROWS_A_BATCH: Final = 1 << 14  # DuckDB gives each thread a batch at a time
-_CHUNKS_AHEAD: Final = 2
+_AHEAD: Final = 1
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -73,26 +74,50 @@ def connection(key: bytes, threads: int) -> duckdb.DuckDBPyConnection:
 def parse(
     con: duckdb.DuckDBPyConnection, reader: Reader, layout: Format, source_id: str, progress: Progress
 ) -> Iterator[Batch]:
-    """The rest of `reader`, from where it stands, as batches of about 32 MiB of log each; `progress` is kept up to date.
+    """The rest of `reader`, from where it stands, as batches of about 15 MiB of log; `progress` is kept up to date.
 
     `con` comes from `connection`; the time unit of `layout` is settled.
     """
-    canonical = canonical_sql(layout, fast.records_sql(layout), source_id)
-    again = canonical_sql(layout, "SELECT *, false AS is_refused FROM records", source_id)
-    for chunk in _ahead(reader.chunks(progress.next_line)):
-        if _must_wait(chunk, reader, layout):
-            progress.waits = True
-            break
-        yield _batch(con, chunk, layout, source_id, (canonical, again), progress)
+    door = Door(con.cursor())
+    for rows, rejects in _ahead(_parsed(con, reader, layout, source_id, progress)):
+        for name, value in (("gateway", layout.name), ("source_id", source_id)):
+            rows = rows.append_column(name, _constant(value, len(rows)))
+        yield Batch(door.redact(rows), rejects)
     progress.is_cut = reader.is_cut
 
 
-def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """`chunks`, read and split by a thread that stays up to `_CHUNKS_AHEAD` in front."""
-    ready: queue.Queue[Chunk | BaseException | None] = queue.Queue(_CHUNKS_AHEAD)
+def _parsed(
+    con: duckdb.DuckDBPyConnection, reader: Reader, layout: Format, source_id: str, progress: Progress
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """The canonical rows and the rejects of each chunk."""
+    clean_query, tolerant_query = (canonical_sql(layout, fast.records_sql(layout, is_clean=clean)) for clean in (True, False))
+    careful_query = canonical_sql(layout, "SELECT *, false AS is_refused FROM records")
+    lane = clean_query
+    for chunk in _ahead(reader.chunks(progress.next_line)):
+        if _must_wait(chunk, reader, layout):
+            progress.waits = True
+            return
+        con.register("lines", _lines(chunk))
+        try:
+            rows = con.sql(lane).to_arrow_table()
+        except duckdb.InvalidInputException:
+            # A source with one broken line has more of them: stay with the query that bears them.
+            lane = tolerant_query
+            rows = con.sql(lane).to_arrow_table()
+        con.unregister("lines")
+        rows, refusals = _careful_rows(con, chunk, layout, careful_query, rows)
+        rejects = _rejects(chunk, refusals, source_id)
+        _count(progress, chunk, rows, rejects)
+        del chunk
+        yield rows, rejects
+
+
+def _ahead(items: Iterator[T]) -> Iterator[T]:
+    """`items`, made by a thread that stays up to `_AHEAD` of them in front."""
+    ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
     stopped = threading.Event()
 
-    def put(item: Chunk | BaseException | None) -> None:
+    def put(item: T | BaseException | None) -> None:
         while not stopped.is_set():
             try:
                 return ready.put(item, timeout=0.1)
@@ -101,8 +126,8 @@ def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
     def run() -> None:
         try:
-            for chunk in chunks:
-                put(chunk)
+            for item in items:
+                put(item)
                 if stopped.is_set():
                     return
             put(None)
@@ -123,22 +148,15 @@ def _ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 def _must_wait(chunk: Chunk, reader: Reader, layout: Format) -> bool:
     """Whether `chunk` is an unended last line that may still grow: JSON says where it ends, text does not."""
-    if len(chunk) != 1 or chunk.overlong or bytes(chunk.data[-1:]) == b"\n" or not (reader.is_growing or reader.is_cut):
+    if len(chunk) != 1 or chunk.overlong or chunk.data[-1:].tobytes() == b"\n" or not (reader.is_growing or reader.is_cut):
         return False
     return layout.layout == "text" or isinstance(careful.read_line(chunk.line(0), 0, layout), careful.Refusal)
 
 
-def _batch(
-    con: duckdb.DuckDBPyConnection,
-    chunk: Chunk,
-    layout: Format,
-    source_id: str,
-    queries: tuple[str, str],
-    progress: Progress,
-) -> Batch:
-    con.register("lines", _lines(chunk))
-    rows = con.sql(queries[0]).to_arrow_table()
-    con.unregister("lines")
+def _careful_rows(
+    con: duckdb.DuckDBPyConnection, chunk: Chunk, layout: Format, query: str, rows: pa.Table
+) -> tuple[pa.Table, list[careful.Refusal]]:
+    """`rows` with the refused ones read again one by one, and the lines that are no request after all."""
     refusals: list[careful.Refusal] = []
     if pc.any(rows["is_refused"]).as_py():
         found = [
@@ -147,30 +165,33 @@ def _batch(
         ]
         refusals = [item for item in found if isinstance(item, careful.Refusal)]
         con.register("records", careful.records_table(item for item in found if isinstance(item, careful.Record)))
-        rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), con.sql(queries[1]).to_arrow_table()])
+        rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), con.sql(query).to_arrow_table()])
         con.unregister("records")
     if rows["reject_reason"].null_count < len(rows):
         unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason"]).to_pylist()
         refusals += [careful.Refusal(row["line"], row["reject_reason"]) for row in unusable]
         rows = rows.filter(rows["reject_reason"].is_null())
-    rejects = _rejects(chunk, refusals, source_id)
-    _count(progress, chunk, rows, rejects)
-    return Batch(redact(con, rows), rejects)
+    return rows, refusals
+
+
+def _constant(value: str, length: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), pa.array([value]))
 
 
 def _lines(chunk: Chunk) -> pa.Table:
     text: pa.Array = chunk.text()
-    try:
-        text.validate(full=True)
-    except pa.ArrowInvalid:
-        text = _null_where(text, _undecodable(chunk))
+    if len(chunk.data) and chunk.data.max() > 0x7F:
+        try:
+            text.validate(full=True)
+        except pa.ArrowInvalid:
+            text = _null_where(text, _undecodable(chunk))
     numbers = pa.array(np.arange(chunk.first_line, chunk.first_line + len(chunk)))
     return pa.Table.from_batches(pa.table({"line": numbers, "text": text}).to_batches(max_chunksize=_ROWS_A_BATCH))
 
 
 def _undecodable(chunk: Chunk) -> npt.NDArray[np.bool_]:
     """Which lines are not UTF-8; only those with a byte over 0x7F are looked at one by one."""
-    high = np.flatnonzero(np.frombuffer(chunk.data, np.uint8) > 0x7F)
+    high = np.flatnonzero(chunk.data > 0x7F)
     candidates = np.unique(np.searchsorted(chunk.starts, high, side="right") - 1)
     is_bad = np.zeros(len(chunk), np.bool_)
     for index in candidates[candidates < len(chunk)]:
@@ -211,7 +232,8 @@ def _count(progress: Progress, chunk: Chunk, rows: pa.Table, rejects: pa.Table) 
     for reason in rejects["reason"].to_pylist():
         progress.rejects[reason] = progress.rejects.get(reason, 0) + 1
     progress.to_byte = chunk.byte_offset + int(chunk.starts[-1]) + sum(length + 1 for _, _, length in chunk.overlong)
-    progress.tail = (progress.tail + bytes(chunk.data[max(0, int(chunk.starts[-1]) - 4096) : int(chunk.starts[-1])]))[-4096:]
+    end = int(chunk.starts[-1])
+    progress.tail = (progress.tail + chunk.data[max(0, end - TAIL_BYTES) : end].tobytes())[-TAIL_BYTES:]
     if len(rows):
         bounds = pc.min_max(rows["ts"].cast(pa.int64())).as_py()
         progress.first_us = min(bounds["min"], progress.first_us or bounds["min"])

@@ -1,4 +1,4 @@
-"""The only door to the lake: `redact` takes canonical rows and gives the one type that the lake's writer accepts.
+"""The only door to the lake: `Door.redact` takes canonical rows and gives the one type that the lake's writer accepts.
 
 Keys become keyed fingerprints (HMAC-SHA-256, RFC 2104); secrets, e-mail addresses and phone numbers in text are masked.
 Knows the shapes of secrets; knows no gateway.
@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.formats import MISSING
 from ingest.schema import DETAILS, REQUESTS
 
 _SECRET: Final = (
@@ -29,7 +30,7 @@ _USER_INFO: Final = r"(://|%3A%2F%2F)[^/\s@\"'<>]+?(@|%40)"
 _EMAIL: Final = r"[A-Za-z0-9._%+'-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 _GAP: Final = r"(?:[ ().\x{2D}/\x{A0}]|%20|%28|%29|%2D)"
 _E164: Final = rf"(?:\+|%2[Bb]|\b00){_GAP}?[1-9](?:{_GAP}{{0,2}}[0-9]){{6,14}}"
-_DIGITS: Final = r"(^|[^A-Za-z0-9])[0-9]{10,}"
+_DIGITS: Final = r"(^|[^A-Za-z0-9])[0-9]{10,}(?:\b|_)"
 _NATIONAL: Final = (
     rf"(^|[^A-Za-z0-9])(?:[0-9]{{1,2}}{_GAP})?(?:\(|%28)?[0-9]{{3}}{_GAP}{{1,2}}[0-9]{{3}}{_GAP}[0-9]{{4}}"
     rf"|(^|[^A-Za-z0-9])0[0-9]{{1,4}}{_GAP}{{1,2}}[0-9]{{2,4}}(?:{_GAP}?[0-9]{{2,4}}){{1,3}}"
@@ -48,15 +49,16 @@ _MASKS: Final = (
     (_NATIONAL, r"\1\2[phone]"),
     (_DIGITS, r"\1[phone]"),
 )
+_LONGEST_ID: Final = 128
+_MOST_KEPT: Final = 20_000
 _UNSAFE_ID: Final = rf"@|%|^\+|\s|{_SECRET}|(?i:bearer|basic) "
-# Request ids differ in every row, so this runs over all of them: wider than _UNSAFE_ID, and ten times cheaper.
-_MAYBE_UNSAFE_ID: Final = r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|.{129}"
+_MAYBE_UNSAFE_ID: Final = r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec"
 _UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_SECRET}"
 
 
 @dataclass(frozen=True)
 class Redacted:
-    """Request rows that may enter the lake: columns of `ingest.schema.REQUESTS`, then `day` and `kind`. Only `redact` makes one."""
+    """Request rows that may enter the lake: columns of `ingest.schema.REQUESTS`, then `day` and `kind`. Only `Door` makes one."""
 
     rows: pa.Table
 
@@ -73,7 +75,7 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
         CREATE OR REPLACE MACRO redact_text(value) AS
             CASE WHEN regexp_matches(value, {_quoted(_SUSPICIOUS)}) THEN {masked} ELSE value END;
         CREATE OR REPLACE MACRO redact_id(value) AS
-            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > 128
+            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > {_LONGEST_ID}
                 THEN '#' || keyed_hash(value) ELSE value END;
         CREATE OR REPLACE MACRO redact_path(value) AS
             CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
@@ -90,55 +92,92 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
     """)
 
 
-def redact(con: duckdb.DuckDBPyConnection, canonical: pa.Table) -> Redacted:
-    """`canonical`, rows as `canonical_sql` gives them, redacted; needs the macros of `install` and `canonical.MACROS` in `con`.
+class Door:
+    """What rows pass on their way to the lake. Keeps the masks of values that come again and again, such as key ids."""
 
-    A value is looked at once however often it occurs.
-    """
-    columns = {name: canonical[name] for name in canonical.column_names}
-    for name, (given, macro) in _MASKED.items():
-        columns[name] = _by_value(con, canonical[given], macro)
-    columns["details"] = _details(con, canonical["details"])
-    return Redacted(pa.table({name: columns[name] for name in (*REQUESTS.names, "day", "kind")}))
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        """`con` needs the macros of `install` and of `canonical.MACROS`."""
+        self._con = con
+        self._masks: dict[str, dict[str | None, str | None]] = {}
+
+    def redact(self, canonical: pa.Table) -> Redacted:
+        """`canonical`, rows as `canonical_sql` gives them, redacted. A value is looked at once however often it occurs."""
+        columns: dict[str, pa.ChunkedArray | pa.Array] = {name: canonical[name] for name in canonical.column_names}
+        for given, made in _MASKED.items():
+            columns |= self._by_value(canonical[given], made)
+        columns["details"] = _details(self._con, canonical["details"])
+        return Redacted(pa.table({name: columns[name] for name in (*REQUESTS.names, "day", "kind")}))
+
+    def _by_value(self, column: pa.ChunkedArray, made: dict[str, str]) -> dict[str, pa.Array]:
+        given = column.combine_chunks()
+        if given.null_count == len(given):
+            return dict.fromkeys(made, given)
+        if "request_id" in made and _are_safe_ids(given):
+            return {"request_id": given}
+        encoded = given.dictionary_encode()
+        if len(encoded.dictionary) > _MOST_KEPT:
+            masked = _masked(self._con, encoded.dictionary, made)
+        else:
+            masked = {name: self._remembered(encoded.dictionary, name, macro) for name, macro in made.items()}
+        return {name: _spread(encoded, values) for name, values in masked.items()}
+
+    def _remembered(self, values: pa.Array, name: str, macro: str) -> pa.Array:
+        masks = self._masks.setdefault(name, {})
+        wanted = values.to_pylist()
+        new = pa.array([value for value in wanted if value not in masks], pa.string())
+        if len(masks) > _MOST_KEPT:
+            masks.clear()
+            new = values
+        if len(new):
+            masks.update(zip(new.to_pylist(), _masked(self._con, new, {name: macro})[name].to_pylist(), strict=True))
+        return pa.array([masks[value] for value in wanted], pa.string())
+
+
+def _masked(con: duckdb.DuckDBPyConnection, values: pa.Array, made: dict[str, str]) -> dict[str, pa.Array]:
+    missing = ", ".join(map(_quoted, MISSING))
+    columns = ", ".join(
+        f"CASE WHEN value NOT IN ({missing}) THEN {macro}(value) END AS {name}" for name, macro in made.items()
+    )
+    rows = con.from_arrow(pa.table({"value": values})).project(columns).to_arrow_table()
+    return {name: rows[name].combine_chunks() for name in made}
 
 
 _MASKED: Final = {
-    "request_id": ("request_id", "redact_id"),
-    "org_id": ("org_id", "redact_id"),
-    "key_id": ("key_id", "redact_id"),
-    "key_hash": ("presented_key", "key_hash"),
-    "client_ip": ("client_ip", "address"),
-    "user_agent": ("user_agent", "redact_text"),
-    "method": ("method", "http_method"),
-    "route": ("path", "route_of"),
-    "path": ("path", "redact_path"),
-    "code": ("code", "redact_code"),
-    "message": ("message", "redact_text"),
-    "docs_url": ("docs_url", "redact_url"),
-    "idempotency_hash": ("idempotency_key", "keyed_hash"),
-    "host": ("host", "redact_text"),
+    "request_id": {"request_id": "redact_id"},
+    "org_id": {"org_id": "redact_id"},
+    "key_id": {"key_id": "redact_id"},
+    "presented_key": {"key_hash": "key_hash"},
+    "client_ip": {"client_ip": "address"},
+    "user_agent": {"user_agent": "redact_text"},
+    "method": {"method": "http_method"},
+    "path": {"route": "route_of", "path": "redact_path"},
+    "code": {"code": "redact_code"},
+    "message": {"message": "redact_text"},
+    "docs_url": {"docs_url": "redact_url"},
+    "idempotency_key": {"idempotency_hash": "keyed_hash"},
+    "host": {"host": "redact_text"},
 }
-"""Column of the contract: the canonical column that it is made from, and the macro that makes it fit for the lake."""
+"""Canonical column: the columns of the contract that are made from it, each with the macro that makes it fit for the lake."""
 
 
-def _by_value(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray, macro: str) -> pa.Array:
-    given = column.combine_chunks()
-    if given.null_count == len(given):
-        return given
-    if macro == "redact_id" and not pc.any(pc.match_substring_regex(given, _MAYBE_UNSAFE_ID)).as_py():
-        return given
-    encoded = given.dictionary_encode()
-    values = pa.table({"value": encoded.dictionary})
-    masked = con.from_arrow(values).project(f"{macro}(value) AS value").to_arrow_table()["value"].combine_chunks()
+def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray:
     if masked.equals(encoded.dictionary):
         return encoded
-    # Two values may have become one, and a Parquet dictionary holds each once.
+    # Two values may have become one, or none, and a Parquet dictionary holds each once.
     again = masked.dictionary_encode()
     return pa.DictionaryArray.from_arrays(again.indices.take(encoded.indices), again.dictionary)
 
 
+def _are_safe_ids(ids: pa.Array) -> bool:
+    """Whether no id needs masking: request ids differ in every row, so a wider and cheaper look comes first."""
+    longest = pc.max(pc.binary_length(ids)).as_py()
+    return longest <= _LONGEST_ID and not pc.any(pc.match_substring_regex(ids, _MAYBE_UNSAFE_ID)).as_py()
+
+
 def _details(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray) -> pa.Array:
     given = column.combine_chunks()
+    if given.null_count == len(given):
+        return given
     indices = pa.array(np.flatnonzero(given.is_valid()), pa.int64())
     masked = "list_transform(value, lambda d: {'field': redact_text(d.field), 'issue': redact_text(d.issue)})"
     rows = con.from_arrow(pa.table({"value": given.take(indices)})).project(f"{masked} AS value").to_arrow_table()

@@ -42,6 +42,9 @@ UNITS: Final[dict[str, tuple[str, ...]]] = {
     "upstream_ms": ("ms", "s", "us", "ns"),
 }
 
+MISSING: Final = ("", "-")
+"""What gateways write for a value that is not there, unless a format says otherwise."""
+
 FieldPath = tuple[str, ...]
 
 
@@ -60,7 +63,7 @@ class Format:
     columns: dict[str, tuple[FieldPath, ...]]
     units: dict[str, str]
     pattern: str = ""
-    missing: tuple[str, ...] = ("", "-")
+    missing: tuple[str, ...] = MISSING
     signature_all: tuple[str, ...] = ()
     signature_any: tuple[tuple[str, ...], ...] = ()
 
@@ -119,7 +122,7 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
         columns=columns,
         units=units,
         pattern=pattern,
-        missing=tuple(entries.get("missing", ("", "-"))),
+        missing=tuple(entries.get("missing", MISSING)),
         signature_all=tuple(signature.get("all", ())),
         signature_any=tuple(tuple(group) for group in signature.get("any", ())),
     )
