@@ -51,17 +51,19 @@ def write_rows(
     if limit is None:
         limit = TABLE_LIMIT if chosen == "table" else -1
     with lake_errors():
-        reader = (rows.limit(limit + 1) if limit >= 0 else rows).to_arrow_reader(10_000)
-        batches = _Batches(reader, limit)
-        if out is not None:
-            _write_file(batches, chosen, out)
-        elif chosen == "parquet":
-            if sys.stdout.isatty():
-                raise BadInput("parquet is no text for a terminal; give --out FILE or redirect standard output")
-            _write_parquet(batches, sys.stdout.buffer)
-        else:
-            _WRITERS[chosen](batches, sys.stdout)
-            sys.stdout.flush()
+        # Ctrl-C stops materialize() at once, a stream only between two batches.
+        chosen_rows = rows.limit(limit + 1).materialize() if limit >= 0 else rows
+        with chosen_rows.to_arrow_reader(10_000) as reader:
+            batches = _Batches(reader, limit)
+            if out is not None:
+                _write_file(batches, chosen, out)
+            elif chosen == "parquet":
+                if sys.stdout.isatty():
+                    raise BadInput("parquet is no text for a terminal; give --out FILE or redirect standard output")
+                _write_parquet(batches, sys.stdout.buffer)
+            else:
+                _WRITERS[chosen](batches, sys.stdout)
+                sys.stdout.flush()
     if batches.is_cut:
         click.echo(f"results truncated at --limit {limit}; pass --limit -1 for all rows", err=True)
 
@@ -130,12 +132,22 @@ class _Batches:
 
     def __iter__(self) -> Iterator[pa.RecordBatch]:
         left = self._limit
-        for batch in self._reader:
+        for batch in self._read():
             if self._limit >= 0 and left < batch.num_rows:
                 self.is_cut = True
                 yield batch.slice(0, left)
                 return
             left -= batch.num_rows
+            yield batch
+
+    def _read(self) -> Iterator[pa.RecordBatch]:
+        while True:
+            try:
+                batch = self._reader.read_next_batch()
+            except StopIteration:
+                return
+            except OSError as error:  # how DuckDB's own errors come out of an Arrow stream
+                raise duckdb.DatabaseError(str(error)) from error
             yield batch
 
     def rows(self) -> Iterator[tuple[object, ...]]:
