@@ -32,17 +32,19 @@ WHERE caller = $caller
   AND idempotency_hash IS NOT DISTINCT FROM $idempotency_hash
   AND ($idempotency_hash IS NOT NULL OR path IS NOT DISTINCT FROM $path)
 """
-_UP_TO: Final = "AND (ts, source_id, line) <= ($ts::TIMESTAMPTZ, $source_id, $line)"
-_AFTER: Final = "AND (ts, source_id, line) > ($ts::TIMESTAMPTZ, $source_id, $line)"
+_PLACE: Final = "($ts::TIMESTAMPTZ, $source_id, $line)"
+_UP_TO: Final = f"AND day >= $day - 1 AND ts >= $ts - INTERVAL 1 DAY AND (ts, source_id, line) <= {_PLACE}"
+_LATER: Final = f"AND day >= $day AND (ts, source_id, line) > {_PLACE}"
+_AFTER: Final = f"{_LATER} AND day <= $day + 1 AND ts <= $ts + INTERVAL 1 DAY"
 _ATTEMPTS: Final = f"""
 FROM (
-    ({_SAME_INTENT} {_UP_TO} AND day >= $first_day ORDER BY ts DESC, source_id DESC, line DESC LIMIT {_NEIGHBOURS})
+    ({_SAME_INTENT} {_UP_TO} ORDER BY ts DESC, source_id DESC, line DESC LIMIT {_NEIGHBOURS})
     UNION ALL
-    ({_SAME_INTENT} {_AFTER} AND day <= $last_day ORDER BY ts, source_id, line LIMIT {_NEIGHBOURS})
+    ({_SAME_INTENT} {_AFTER} ORDER BY ts, source_id, line LIMIT {_NEIGHBOURS})
 )
 ORDER BY ts, source_id, line
 """
-_FIRST_SUCCESS: Final = f"{_SAME_INTENT} {_AFTER} AND day >= $day AND NOT is_error ORDER BY ts, source_id, line LIMIT 1"
+_FIRST_SUCCESS: Final = f"{_SAME_INTENT} {_LATER} AND NOT is_error ORDER BY ts, source_id, line LIMIT 1"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Explanation:
     """What the lake knows about one request.
 
     `request` has the columns of the view, `meaning` those of the catalogue, None for a code that it does not hold.
-    `attempts` are those of the same intent from the day before to the day after, at most 1,000 each way, oldest first;
+    `attempts` are those of the same intent in the day before and the day after, at most 1,000 each way, oldest first;
     the request itself is attempts[position]. The slice `chain` of them are the tries that belong together: each but the
     last failed, and the next came within 300 s or four times its Retry-After. `success` is the first later attempt that
     succeeded, however much later.
@@ -139,10 +141,9 @@ def _same_intent(
     """The rows around `request` that have its intent, itself among them, and the first later one that succeeded."""
     if request["caller"] is None:
         return [request], []
-    names = ("caller", "method", "route", "path", "idempotency_hash", "ts", "source_id", "line")
+    names = ("caller", "method", "route", "path", "idempotency_hash", "day", "ts", "source_id", "line")
     intent = {name: request[name] for name in names}
-    days = {"first_day": request["day"] - timedelta(days=1), "last_day": request["day"] + timedelta(days=1)}
-    return _rows(con, _ATTEMPTS, **intent, **days), _rows(con, _FIRST_SUCCESS, **intent, day=request["day"])
+    return _rows(con, _ATTEMPTS, **intent), _rows(con, _FIRST_SUCCESS, **intent)
 
 
 def _place(row: dict[str, Any]) -> tuple[object, object]:
