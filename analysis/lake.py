@@ -68,9 +68,7 @@ def connect(lake: Path, *, catalog: Path | None = None) -> duckdb.DuckDBPyConnec
     catalogue = read_catalogue(catalog or _configured_catalogue(lake))
     con = duckdb.connect()
     con.execute("SET GLOBAL TimeZone = 'UTC'")
-    with lake_errors():
-        _create_views(con, files, catalogue)
-    install(con)
+    _fill(con, files, catalogue)
     return con
 
 
@@ -88,9 +86,7 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
         with duckdb.connect() as con:
             con.execute(f"ATTACH {_text(draft)} AS exported (STORAGE_VERSION 'v1.0.0')")
             con.execute("USE exported")
-            with lake_errors():
-                _create_views(con, files, catalogue)
-            install(con)
+            _fill(con, files, catalogue)
             con.execute("USE memory")
             con.execute("DETACH exported")
         _flush(draft)
@@ -122,7 +118,7 @@ def snapshot_files(lake: Path) -> dict[str, list[str]]:
         raise LakeDamaged(f"{log}: cannot be read ({_one_line(error)}); restore it from a backup") from error
     files: dict[str, list[str]] = {}
     for path in sorted(unquote(uri) for uri in uris):
-        kind = Path(path).parent.parent.name.removeprefix("kind=")
+        kind = path.split("/")[-3].removeprefix("kind=")
         files.setdefault(kind, []).append(path)
     return files
 
@@ -151,15 +147,24 @@ def read_catalogue(path: Path) -> pa.Table:
     return pa.Table.from_pylist(list(entries.values()), schema=_CATALOGUE)
 
 
-def _create_views(con: duckdb.DuckDBPyConnection, files: dict[str, list[str]], catalogue: pa.Table) -> None:
+def _fill(con: duckdb.DuckDBPyConnection, files: dict[str, list[str]], catalogue: pa.Table) -> None:
+    """Creates the catalogue, every macro and the views over `files` in `con`."""
     con.register("catalogue_rows", catalogue)
     con.execute("CREATE TABLE catalogue AS SELECT * FROM catalogue_rows")
     con.unregister("catalogue_rows")
+    # DuckDB binds a macro as it creates it: 1 ms over views without rows, 80 ms over 5,000 files.
+    _create_views(con, {})
+    install(con)
+    with lake_errors():
+        _create_views(con, files)
+
+
+def _create_views(con: duckdb.DuckDBPyConnection, files: dict[str, list[str]]) -> None:
     ok, error = files.get("ok", []), files.get("error", [])
-    con.execute(f"CREATE VIEW requests AS {_requests(sorted(ok + error))}")
-    con.execute(f"CREATE VIEW errors AS {_ERRORS.format(requests=_requests(error))}")
-    con.execute(f"CREATE VIEW rejects AS {_rows(files.get('reject', []), REJECT_COLUMNS)}")
-    con.execute(f"CREATE VIEW sources AS {_rows(files.get('source', []), SOURCE_COLUMNS)}")
+    con.execute(f"CREATE OR REPLACE VIEW requests AS {_requests(sorted(ok + error))}")
+    con.execute(f"CREATE OR REPLACE VIEW errors AS {_ERRORS.format(requests=_requests(error))}")
+    con.execute(f"CREATE OR REPLACE VIEW rejects AS {_rows(files.get('reject', []), REJECT_COLUMNS)}")
+    con.execute(f"CREATE OR REPLACE VIEW sources AS {_rows(files.get('source', []), SOURCE_COLUMNS)}")
 
 
 def _requests(files: list[str]) -> str:
