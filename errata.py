@@ -6,6 +6,7 @@ Knows which package answers to which command, and the exit codes; does no work o
 import sys
 from enum import IntEnum
 from importlib import import_module
+from pathlib import Path
 from typing import Final
 
 import click
@@ -29,6 +30,7 @@ _COMMANDS: Final = {
     "report": ("analysis.report:report", "Write the night's digest; exit code 1 on findings."),
     "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
     "status": ("analysis.cli:status", "Show sources, freshness and rejects."),
+    "demo": ("errata:demo", "Ingest the sample logs, print the report."),
 }
 
 
@@ -64,8 +66,38 @@ Exit codes: 0 fine, 1 findings, 2 wrong usage or unreadable input, 3 damaged lak
 read and the rest was kept.""",
 )
 @click.version_option(package_name="errata")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Turn API-gateway logs into answers about API errors."""
+    ctx.obj = export
+
+
+def export(lake: Path) -> None:
+    """Brings the database for other DuckDB clients, `<lake>/errata.duckdb`, up to what was just ingested."""
+    from analysis import export as export_database
+
+    export_database(lake)
+
+
+@click.command(epilog="\b\nExample:\n  errata demo")
+@click.option("--lake", type=click.Path(path_type=Path), default=Path("lake"), show_default=True, help="Lake to fill.")
+@click.pass_context
+def demo(ctx: click.Context, lake: Path) -> None:
+    """Ingest the sample logs, print the report of their last whole day, and say how to go on."""
+    from analysis.report import report
+    from ingest.cli import ingest
+
+    samples = Path(__file__).with_name("sample_logs")
+    logs = [str(samples / "capture" / "access.json.log.gz"), str(samples / "multi-day" / "access.json.log*")]
+    ctx.invoke(ingest, paths=tuple(logs), lake=lake)
+    ctx.invoke(report, lake=lake, day="2026-11-16")
+    click.echo(
+        f"\nThe lake is in {lake}. Go on with:\n"
+        f"  errata dashboard --lake {lake}\n"
+        f"  errata ask --lake {lake}\n"
+        f"  errata sql --lake {lake}",
+        err=True,
+    )
 
 
 def main() -> None:

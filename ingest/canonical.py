@@ -3,6 +3,7 @@
 Knows units and HTTP; knows no gateway by name.
 """
 
+# ruff: noqa: S608 - the SQL is built from names and numbers of this module
 from typing import Final
 
 from ingest.formats import Format
@@ -40,7 +41,8 @@ _PROXY_STATUSES: Final = "408, 414, 431, 444, 494, 495, 496, 497, 499, 502, 503,
 
 MACROS: Final = r"""
 CREATE OR REPLACE MACRO is_word(segment) AS
-    regexp_full_match(segment, '\.{0,2}|\{[A-Za-z_]+\}|:[A-Za-z_]+|[vV][0-9]{1,3}(?:\.[0-9]{1,3}){0,2}(?:alpha|beta)?[0-9]?'
+    regexp_full_match(segment, '\.{0,2}|\{[A-Za-z_]+\}|:[A-Za-z_]+'
+        '|[vV][0-9]{1,3}(?:\.[0-9]{1,3}){0,2}(?:alpha|beta)?[0-9]?'
         '|oauth2|oidc2|s3|k8s|i18n|ipv[46]|md5|sha(?:1|256|512)|base64|2fa|mp[34]|e164|10dlc|web3'
         '|\.?[A-Za-z]+(?:[._~-]+[A-Za-z]+)*')
     AND length(segment) <= 32
@@ -53,50 +55,69 @@ CREATE OR REPLACE MACRO route_of(path) AS
 CREATE OR REPLACE MACRO last_try(value) AS
     coalesce(TRY_CAST(value AS DOUBLE), TRY_CAST(regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) AS DOUBLE));
 """
-"""A path segment is an id unless it is made of words: a digit makes it one, save in versions and a few technical names."""
+"""A path segment is an id unless it is made of words: a digit makes it one, save in versions and technical names."""
 
 
 def canonical_sql(layout: Format, records: str) -> str:
     """A query that gives the request columns of the contract from `records`, a query of the schema `careful.RECORDS`.
 
-    Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason` (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
+    Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason`
+    (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
     """
     latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
     upstream = f"last_try(upstream_ms) {_TO_MS[layout.unit('upstream_ms')]}"
-    started = f"ts_us + coalesce(({latency} * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "ts_us"
+    timed = f"""
+        SELECT * REPLACE (
+                TRY_CAST(status AS SMALLINT) AS status,
+                {latency} AS latency_ms,
+                {upstream} AS upstream_ms,
+                {_request_part("method", "^([A-Za-z]{1,20}) ", layout)} AS method,
+                split_part({_request_part("path", "^[A-Za-z]{1,20} ([^ ]+)", layout)}, '?', 1) AS path
+            ),
+            {_ts_us(layout)} AS logged_us
+        FROM ({records})"""
+    ended_us = "logged_us + coalesce((latency_ms * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "logged_us"
+    answered = f"""
+        SELECT * REPLACE (
+                make_timestamptz(CASE WHEN {ended_us} BETWEEN {_EARLIEST_US} AND {_LATEST_US} THEN {ended_us} END) AS ts
+            ),
+            code IS NOT NULL OR status >= 400 AS is_error,
+            CASE
+                WHEN code IS NOT NULL THEN 'upstream'
+                WHEN status < 400 THEN CASE WHEN {_upstream_answered(layout)} THEN 'upstream' ELSE 'gateway' END
+                WHEN is_html OR status IN ({_PROXY_STATUSES}) OR NOT {_upstream_answered(layout)} THEN 'gateway'
+                WHEN status = 400 AND method IS NULL THEN 'gateway'
+                ELSE 'upstream'
+            END AS origin
+        FROM ({timed})"""
     reasons = " ".join(f"WHEN {status} THEN '{reason}'" for status, reason in GATEWAY_REASONS.items())
-    upstream_answered = "upstream_status IS NOT NULL" if layout.has("upstream_status") else f"status NOT IN ({_PROXY_STATUSES})"
-    method, path = "method", "path"
-    if layout.has("request_line"):
-        method = "coalesce(method, nullif(regexp_extract(request_line, '^([A-Za-z]{1,20}) ', 1), ''))"
-        path = "coalesce(path, nullif(regexp_extract(request_line, '^[A-Za-z]{1,20} ([^ ]+)', 1), ''))"
-    garbled = "OR (method IS NULL AND status = 400)" if layout.has("request_line") else ""
     return f"""
-    SELECT *, ts::DATE AS day,
-        CASE WHEN is_error THEN 'error' ELSE 'ok' END AS kind,
-        CASE WHEN ts_us IS NULL THEN 'no_timestamp' WHEN ts IS NULL THEN 'impossible_timestamp'
-            WHEN status IS NULL THEN 'no_status' END AS reject_reason,
-        CASE WHEN is_error AND origin = 'gateway' THEN CASE status {reasons} ELSE 'status_' || status END END AS gateway_reason
-    FROM (
-        SELECT *, make_timestamptz(CASE WHEN end_us BETWEEN {_EARLIEST_US} AND {_LATEST_US} THEN end_us END) AS ts,
-            CASE WHEN code IS NOT NULL THEN 'upstream'
-                WHEN status < 400 THEN CASE WHEN {upstream_answered} THEN 'upstream' ELSE 'gateway' END
-                WHEN is_html OR status IN ({_PROXY_STATUSES}) OR NOT ({upstream_answered})
-                    {garbled} THEN 'gateway'
-                ELSE 'upstream' END AS origin
-        FROM (
-            SELECT line, {started} AS end_us, ts_us, status, code, code IS NOT NULL OR status >= 400 AS is_error,
-                coalesce(envelope_request_id, request_id) AS request_id, org_id, key_id, api_key AS presented_key, client_ip,
-                user_agent, {method} AS method, split_part({path}, '?', 1) AS path,
-                message, docs_url, details, retry_after_s, idempotency_key, {latency} AS latency_ms, {upstream} AS upstream_ms,
-                TRY_CAST(response_bytes AS BIGINT) AS response_bytes, body_state, is_html, is_refused, upstream_status, host
-            FROM (
-                SELECT * REPLACE (CASE WHEN TRY_CAST(status AS SMALLINT) BETWEEN 100 AND 999 THEN TRY_CAST(status AS SMALLINT) END AS status),
-                    {_ts_us(layout)} AS ts_us
-                FROM ({records})
-            )
-        )
-    )"""  # noqa: S608 - only names of a format
+        SELECT line, ts, coalesce(envelope_request_id, request_id) AS request_id, org_id, key_id,
+            api_key AS presented_key, client_ip, user_agent, method, path, status, code, message, docs_url, details,
+            TRY_CAST(retry_after_s AS DOUBLE) AS retry_after_s, idempotency_key, latency_ms, upstream_ms,
+            TRY_CAST(response_bytes AS BIGINT) AS response_bytes, origin, host, is_refused,
+            CASE WHEN is_error THEN body_state END AS body_state,
+            CASE WHEN is_error AND origin = 'gateway'
+                THEN CASE status {reasons} ELSE 'status_' || status END END AS gateway_reason,
+            ts::DATE AS day,
+            CASE WHEN is_error THEN 'error' ELSE 'ok' END AS kind,
+            CASE WHEN logged_us IS NULL THEN 'no_timestamp' WHEN ts IS NULL THEN 'impossible_timestamp'
+                WHEN status IS NULL OR status NOT BETWEEN 100 AND 999 THEN 'no_status' END AS reject_reason
+        FROM ({answered})"""
+
+
+def _request_part(field: str, pattern: str, layout: Format) -> str:
+    """The field itself, or else what `pattern` finds in the request line where the format has one."""
+    if not layout.has("request_line"):
+        return field
+    return f"coalesce({field}, nullif(regexp_extract(request_line, '{pattern}', 1), ''))"
+
+
+def _upstream_answered(layout: Format) -> str:
+    """SQL that says whether the API behind the gateway answered; by the status alone where the log does not say."""
+    if layout.has("upstream_status"):
+        return "coalesce(upstream_status > '-', false)"
+    return f"(status NOT IN ({_PROXY_STATUSES}))"
 
 
 def _ts_us(layout: Format) -> str:
@@ -110,4 +131,3 @@ def _ts_us(layout: Format) -> str:
             raise ValueError("the magnitude of `ts` decides its unit; settle it before the SQL is built")
         case _:
             return f"TRY_CAST(round(TRY_CAST(ts AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
-

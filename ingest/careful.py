@@ -61,8 +61,13 @@ def read_line(data: bytes, line: int, layout: Format) -> Record | Refusal:
     if isinstance(values, str):
         return Refusal(line, values)
     body = values.pop("body", None)
-    found = envelope.decode(_bytes(body)) if body is not None else envelope.Envelope("absent")
     is_html = body is not None and body.lstrip().startswith("<")
+    if body is None:
+        found = envelope.Envelope("absent")
+    elif (values["status"] or "999") < "400" and "error" not in body:
+        found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
+    else:
+        found = envelope.decode(_bytes(body))
     return Record(line, {name: _unless_missing(value, layout) for name, value in values.items()}, found, is_html)
 
 

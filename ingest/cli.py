@@ -1,6 +1,7 @@
 """The command `errata ingest`: what a person asks for, what they are told, and the exit code."""
 
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,19 @@ Examples:
     show_envvar=True,
     help="Folder of the lake; made where there is none.",
 )
-@click.option("--format", "format_name", metavar="NAME", help="Read every source as this format; default: detect it.")
-@click.option("--mapping", type=click.Path(path_type=Path), help="TOML file that maps columns to paths in JSON records.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse, for many files.")
+@click.option("--format", "format_name", metavar="NAME", help="Read all as this format; default: detect it.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse.")
 @click.option("--dry-run", is_flag=True, help="Parse and count, write nothing.")
+@click.pass_obj
 def ingest(
-    paths: tuple[str, ...], lake: Path, format_name: str | None, mapping: Path | None, jobs: int, dry_run: bool
+    export: Callable[[Path], object],
+    paths: tuple[str, ...],
+    lake: Path,
+    format_name: str | None,
+    mapping: Path | None,
+    jobs: int,
+    dry_run: bool,
 ) -> None:
     """Read gateway logs into the lake.
 
@@ -54,10 +62,12 @@ def ingest(
     requests = sum(step.progress.requests for step in added)
     errors = sum(step.progress.errors for step in added)
     click.echo(
-        f"{'Would add' if dry_run else 'Added'} {requests:,} requests, {errors:,} of them errors, from {len(added):,} of "
-        f"{len(steps):,} sources.",
+        f"{'Would add' if dry_run else 'Added'} {requests:,} requests, {errors:,} of them errors, "
+        f"from {len(added):,} of {len(steps):,} sources.",
         err=True,
     )
+    if not dry_run:
+        export(lake)
     if unread:
         sys.exit(2 if len(unread) == len(steps) else 4)
     if any(step.progress.is_cut for step in steps):
@@ -111,14 +121,14 @@ def _tell(step: Any) -> None:
     elif step.outcome in {"known", "empty"}:
         click.echo(f"{step.name}: {step.reason or 'nothing new'}", err=True)
     else:
-        click.echo(
-            f"{step.name}: {progress.requests:,} requests, {progress.errors:,} errors ({step.layout})", err=True
-        )
+        click.echo(f"{step.name}: {progress.requests:,} requests, {progress.errors:,} errors ({step.layout})", err=True)
     if progress.rejects:
-        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(progress.rejects.items()))
+        reasons = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(progress.rejects.items())
+        )
         click.echo(
             f"{step.name}: {progress.rejected:,} of {progress.lines:,} lines rejected ({reasons}). "
-            "See: errata sql \"FROM rejects\"",
+            'See: errata sql "FROM rejects"',
             err=True,
         )
     if progress.is_cut:

@@ -29,7 +29,7 @@ class Detection:
 def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "") -> Detection:
     """The format of the source called `name` that starts with `head`.
 
-    `given` decides without a vote, and `given_as` says who gave it. Raises BadInput where no format fits a single record.
+    `given` decides without a vote, and `given_as` says who gave it. Raises BadInput where no format fits any record.
     """
     records = _head_records(head)
     votes = Counter(_vote(record) for record in records)
@@ -78,7 +78,7 @@ def _is_signed(values: dict[str, Any], layout: Format) -> bool:
 
 
 def settled(layout: Format, records: list[str]) -> Format:
-    """`layout` with its time unit decided by `records`: text by its form, a number by its magnitude, once for the source."""
+    """`layout` with its time unit decided by `records`: text by its form, a number by its magnitude."""
     if layout.layout == "text":
         return layout
     for record in records:
@@ -91,7 +91,9 @@ def settled(layout: Format, records: list[str]) -> Format:
                 unit = layout.units.get("ts", "epoch")
                 unit = _unit(str(value)) if unit == "epoch" else unit
                 return replace(layout, columns={**layout.columns, "ts": (path,)}, units={**layout.units, "ts": unit})
-    return replace(layout, columns={**layout.columns, "ts": layout.columns["ts"][:1]}, units={**layout.units, "ts": "s"})
+    return replace(
+        layout, columns={**layout.columns, "ts": layout.columns["ts"][:1]}, units={**layout.units, "ts": "s"}
+    )
 
 
 def _unit(value: str) -> str:

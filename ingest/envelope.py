@@ -55,7 +55,7 @@ def _strip(body: bytes) -> bytes:
 
 
 def _decodings(body: bytes) -> Iterator[str]:
-    """`body` as text, then what each escaping that a gateway or wrapper may have applied would undo, likeliest first."""
+    """`body` as text, then with each escaping undone that a gateway or wrapper may have applied, likeliest first."""
     if body.startswith(b"\x1f\x8b"):
         yield _gunzipped(body)
         return
@@ -107,7 +107,7 @@ _ESCAPINGS: Final[tuple[tuple[Callable[[str], bool], Callable[[str], str]], ...]
 
 
 def _from_json(text: str) -> Envelope | None:
-    """What JSON text holds: its envelope, an `Envelope` without a code where it is other JSON, None where it is no JSON."""
+    """What JSON text holds: its envelope, one without a code where it is other JSON, None where it is no JSON."""
     value: Any = text
     for _ in range(_DEEPEST):
         try:
@@ -170,7 +170,11 @@ def _from_rest(body: bytes) -> Envelope:
     if text.startswith(("{", "[")):
         start = _CUT_CODE.match(text)
         head = text[: text.find('"details"')] if '"details"' in text else text
-        said = {name: str(json.loads(f'"{value}"', strict=False)) for name, value in _CUT_TEXT.findall(head)} if start else {}
+        said = (
+            {name: str(json.loads(f'"{value}"', strict=False)) for name, value in _CUT_TEXT.findall(head)}
+            if start
+            else {}
+        )
         code = start.group(1) if start else None
         return Envelope("truncated", code, said.get("message"), said.get("request_id"), said.get("docs_url"))
     return Envelope("whole" if _PRINTABLE.fullmatch(text) and not body.startswith(b"\x1f\x8b") else "undecodable")

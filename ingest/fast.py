@@ -3,20 +3,21 @@
 Knows the layouts of `ingest.formats` and the schema of records that it shares with the careful lane.
 """
 
+# ruff: noqa: S608 - the SQL is built from the names and paths of a format, quoted
 import json
-from typing import Any
+from typing import Any, Final
 
 from ingest.careful import RECORDS
 from ingest.formats import MISSING, FieldPath, Format
 
-_NUMBERS = frozenset({"latency_ms"})
-# Elsewhere the usual markers are dropped when a value is redacted, once for all rows that have it.
-_TESTED_FOR_NULL = frozenset({"request_id", "method", "path", "request_line", "upstream_status", "body", "code"})
-_EPOCHS = frozenset({"epoch", "s", "ms", "us", "ns"})
-_ENVELOPE = json.dumps(
-    {name: "VARCHAR" for name in ("object", "code", "message", "request_id", "docs_url")} | {"details": "JSON"}
+_NUMBERS: Final = frozenset({"latency_ms"})
+# What decides something before redaction, where the usual markers are dropped once for all rows that have them.
+_DECIDES: Final = frozenset({"method", "path", "body", "code"})
+_EPOCHS: Final = frozenset({"epoch", "s", "ms", "us", "ns"})
+_ENVELOPE: Final = json.dumps(
+    dict.fromkeys(("object", "code", "message", "request_id", "docs_url"), "VARCHAR") | {"details": "JSON"}
 )
-_DETAILS = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
+_DETAILS: Final = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
 
 
 def records_sql(layout: Format, *, is_clean: bool) -> str:
@@ -26,26 +27,30 @@ def records_sql(layout: Format, *, is_clean: bool) -> str:
     line of broken JSON makes the whole query raise, for a fifth less time.
     """
     record = _json_record(layout, "{}" if is_clean else "TRY({})") if layout.layout == "json" else _text_record(layout)
+    bodies = f"SELECT *, {_MAY_HOLD_ENVELOPE} AS may_hold_envelope FROM ({record})"
+    envelopes = f"""
+        SELECT *, CASE WHEN may_hold_envelope THEN TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
+        FROM ({bodies})"""
+    detailed = f"""
+        SELECT *, CASE WHEN envelope.details IS NOT NULL
+            THEN TRY(json_transform(envelope.details, '{_DETAILS}')) END AS details
+        FROM ({envelopes})"""
+    columns = ", ".join(_column(name, layout) for name in RECORDS.names[1:])
     return f"""
-    SELECT line, {", ".join(_column(name, layout) for name in RECORDS.names[1:])},
-        is_refused OR coalesce(is_body_refused, false) AS is_refused
-    FROM (
-        SELECT *,
-            CASE WHEN body IS NULL OR starts_with(body, '<') THEN false
-                ELSE NOT coalesce(envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
-                    AND NOT regexp_matches(body, '"code"\\s*:.*"code"\\s*:')
-                    AND (envelope.details IS NULL OR envelope.details::VARCHAR = 'null'
-                        OR (json_type(envelope.details) = 'ARRAY' AND list_bool_and([d.issue IS NOT NULL FOR d IN details]))), false)
-                END AS is_body_refused
-        FROM (
-            SELECT *, CASE WHEN envelope.details IS NOT NULL THEN TRY(json_transform(envelope.details, '{_DETAILS}')) END AS details
-            FROM (
-                SELECT *, CASE WHEN body IS NULL OR starts_with(body, '<') THEN NULL
-                    ELSE TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
-                FROM ({record})
-            )
-        )
-    )"""  # noqa: S608 - only names and paths of a format, quoted
+        SELECT line, {columns},
+            is_refused OR CASE WHEN may_hold_envelope THEN NOT coalesce({_IS_PLAIN_ENVELOPE}, false) ELSE false END
+                AS is_refused
+        FROM ({detailed})"""
+
+
+_MAY_HOLD_ENVELOPE: Final = """
+    body IS NOT NULL AND NOT starts_with(body, '<') AND (coalesce(status, '999') >= '400' OR contains(body, 'error'))"""
+
+_IS_PLAIN_ENVELOPE: Final = """
+    envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
+    AND NOT regexp_matches(body, '"code"\\s*:.*"code"\\s*:')
+    AND (envelope.details IS NULL OR envelope.details::VARCHAR = 'null'
+        OR (json_type(envelope.details) = 'ARRAY' AND list_bool_and([d.issue IS NOT NULL FOR d IN details])))"""
 
 
 def _column(name: str, layout: Format) -> str:
@@ -54,10 +59,10 @@ def _column(name: str, layout: Format) -> str:
             return f"coalesce(envelope.code, {'field_code' if layout.has('code') else 'NULL'}) AS code"
         case "message" | "docs_url":
             return f"envelope.{name} AS {name}"
+        case "details":
+            return "details"
         case "envelope_request_id":
             return "envelope.request_id AS envelope_request_id"
-        case "details":
-            return "CASE WHEN envelope.object = 'error' THEN details END AS details"
         case "is_html":
             return "coalesce(starts_with(body, '<'), false) AS is_html"
         case "body_state":
@@ -73,9 +78,10 @@ def _json_record(layout: Format, attempt: str) -> str:
     fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
     body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
     return f"""
-        SELECT line, record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
+        SELECT line,
+            record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
             {fields}{body}
-        FROM (SELECT line, {record} AS record FROM lines)"""  # noqa: S608 - as above
+        FROM (SELECT line, {record} AS record FROM lines)"""
 
 
 def _spec(layout: Format) -> dict[str, Any]:
@@ -102,8 +108,8 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     alias = "field_code" if name == "code" else name
     if name in _NUMBERS or (name == "ts" and layout.unit("ts") in _EPOCHS):
         return f"{value} AS {alias}"
-    if name not in _TESTED_FOR_NULL and set(layout.missing) <= set(MISSING):
-        return f"{value} AS {alias}"
+    if set(layout.missing) <= set(MISSING):
+        return f"nullif({value}, '') AS {alias}" if name in _DECIDES else f"{value} AS {alias}"
     return f"{_unless_missing(value, layout)} AS {alias}"
 
 
@@ -114,7 +120,7 @@ def _text_record(layout: Format) -> str:
     # RE2 numbers named groups like others, and gives '' for all of them where the line does not match.
     return f"""
         SELECT line, coalesce(record.status, '') = '' AS is_refused, {fields}{body}
-        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM lines)"""  # noqa: S608 - as above
+        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM lines)"""
 
 
 def _unless_missing(value: str, layout: Format) -> str:

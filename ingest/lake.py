@@ -30,6 +30,7 @@ _ROWS_A_GROUP: Final = 1 << 18
 _ROWS_A_FILE: Final = 1 << 22
 # Values that differ in every row: a dictionary of them costs time and is thrown away.
 _PLAIN: Final = ("ts", "request_id", "idempotency_hash", "latency_ms", "upstream_ms", "line", "byte_offset")
+_SELECTIVE: Final = ("ts", "status", "code", "org_id", "key_id", "source_id")  # what readers skip row groups by
 _DELTAS: Final = {"ts": "DELTA_BINARY_PACKED", "line": "DELTA_BINARY_PACKED"}
 
 
@@ -66,7 +67,7 @@ def create(lake: Path) -> None:
 
 @contextmanager
 def writing(lake: Path) -> Iterator[None]:
-    """Holds the lake's writer lock; the kernel frees it when its holder dies. Raises BadInput while another run has it."""
+    """Holds the lake's writer lock, which the kernel frees when its holder dies; BadInput while another run has it."""
     with (lake / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,10 +93,10 @@ def open_table(lake: Path) -> DeltaTable:
 
 
 def ledger(lake: Path) -> pa.Table:
-    """Every ingest step of every source that the lake holds, with the schema `SOURCES`, oldest first."""
+    """Every ingest step of every source that the lake holds, with the schema `SOURCES`, in no order."""
     files = open_table(lake).file_uris(partition_filters=[("kind", "=", "source")])
     steps = [pq.ParquetFile(file).read() for file in files]
-    return pa.concat_tables([SOURCES.empty_table(), *steps]).sort_by("ingested_at")
+    return pa.concat_tables([SOURCES.empty_table(), *steps])
 
 
 class Writer:
@@ -143,7 +144,7 @@ class Writer:
                 use_dictionary=[name for name in _leaves(rows.schema) if name not in plain],
                 column_encoding={name: encoding for name, encoding in _DELTAS.items() if name in plain},
                 store_schema=False,
-                write_page_index=False,
+                write_statistics=[name for name in _SELECTIVE if name in rows.column_names],
             )
             self._open[key] = (writer, path, 0)
         writer, path, written = self._open[key]
@@ -231,5 +232,3 @@ def _flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-

@@ -1,14 +1,14 @@
-"""A source -> redacted rows, rejects and progress. Pure: what it gives depends on the bytes, the format and the secret alone.
+"""A source -> redacted rows, rejects and progress. Pure: it depends on the bytes, the format and the secret alone.
 
 Clean records go through the vectorised lane; those it refuses go through the careful lane, and both meet before
 redaction. Knows neither the lake nor its ledger.
 """
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
 
 import duckdb
 import numpy as np
@@ -22,10 +22,6 @@ from ingest.formats import Format
 from ingest.redact import Door, Redacted, install
 from ingest.schema import REJECTS
 from ingest.source import TAIL_BYTES, Chunk, Reader
-
-_ROWS_A_BATCH: Final = 1 << 14  # DuckDB gives each thread a batch at a time
-_AHEAD: Final = 1
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,116 +58,152 @@ class Progress:
         return sum(self.rejects.values())
 
 
-def connection(key: bytes, threads: int) -> duckdb.DuckDBPyConnection:
-    """An in-memory DuckDB that parses and redacts: UTC, bounded memory, no access to files or extensions."""
-    con = duckdb.connect(config={"threads": threads, "memory_limit": "600MB", "autoload_known_extensions": False})
-    con.execute("SET TimeZone = 'UTC'; SET enable_external_access = false")
-    con.execute(MACROS)
-    install(con, key)
-    return con
+class Lane:
+    """What parses one chunk at a time: a DuckDB connection of one thread, its queries planned once, and its own door.
 
-
-def parse(
-    con: duckdb.DuckDBPyConnection, reader: Reader, layout: Format, source_id: str, progress: Progress
-) -> Iterator[Batch]:
-    """The rest of `reader`, from where it stands, as batches of about 15 MiB of log; `progress` is kept up to date.
-
-    `con` comes from `connection`; the time unit of `layout` is settled.
+    The connection is in memory, in UTC, and reaches neither files nor extensions.
     """
-    door = Door(con.cursor())
-    for rows, rejects in _ahead(_parsed(con, reader, layout, source_id, progress)):
-        for name, value in (("gateway", layout.name), ("source_id", source_id)):
+
+    def __init__(self, key: bytes, layout: Format) -> None:
+        self._con = duckdb.connect(config={"threads": 1, "memory_limit": "400MB", "autoload_known_extensions": False})
+        self._con.execute("SET TimeZone = 'UTC'; SET enable_external_access = false")
+        self._con.execute(MACROS)
+        install(self._con, key)
+        self._door = Door(self._con.cursor())
+        self._layout = layout
+        self._lines = _Feed(pa.schema([pa.field("line", pa.int64()), pa.field("text", pa.string())]).empty_table())
+        self._records = _Feed(careful.RECORDS.empty_table())
+        self._con.register("lines", self._lines)
+        self._con.register("records", self._records)
+        for name, records in (
+            ("clean", fast.records_sql(layout, is_clean=True)),
+            ("tolerant", fast.records_sql(layout, is_clean=False)),
+            ("careful", "SELECT *, false AS is_refused FROM records"),
+        ):
+            self._con.execute(f"PREPARE {name} AS {canonical_sql(layout, records)}")
+        self._query = "clean"
+
+    def parse(self, chunk: Chunk, source_id: str) -> Batch:
+        """The requests of `chunk`, redacted, and its rejects."""
+        rows, refusals = self._careful_rows(chunk, self._fast_rows(chunk))
+        for name, value in (("gateway", self._layout.name), ("source_id", source_id)):
             rows = rows.append_column(name, _constant(value, len(rows)))
-        yield Batch(door.redact(rows), rejects)
+        return Batch(self._door.redact(rows), _rejects(chunk, refusals, source_id))
+
+    def _fast_rows(self, chunk: Chunk) -> pa.Table:
+        self._lines.table = _lines(chunk)
+        try:
+            return self._run(self._query)
+        except duckdb.InvalidInputException:
+            # A source with one broken line has more of them: stay with the query that bears them.
+            self._query = "tolerant"
+            return self._run(self._query)
+
+    def _careful_rows(self, chunk: Chunk, rows: pa.Table) -> tuple[pa.Table, list[careful.Refusal]]:
+        """`rows` with the refused ones read again one by one, and the lines that are no request after all."""
+        refusals: list[careful.Refusal] = []
+        if pc.any(rows["is_refused"]).as_py():
+            found = [
+                careful.read_line(chunk.line(line - chunk.first_line), line, self._layout)
+                for line in rows.filter(rows["is_refused"])["line"].to_pylist()
+            ]
+            refusals = [item for item in found if isinstance(item, careful.Refusal)]
+            self._records.table = careful.records_table(item for item in found if isinstance(item, careful.Record))
+            rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), self._run("careful")])
+        if rows["reject_reason"].null_count < len(rows):
+            unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason"]).to_pylist()
+            refusals += [careful.Refusal(row["line"], row["reject_reason"]) for row in unusable]
+            rows = rows.filter(rows["reject_reason"].is_null())
+        return rows, refusals
+
+    def _run(self, query: str) -> pa.Table:
+        return self._con.sql(f"EXECUTE {query}").to_arrow_table()
+
+
+class _Feed:
+    """An Arrow stream that a prepared statement reads anew at every execution: the table that is in it then."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return self.table.__arrow_c_stream__(requested_schema)
+
+
+class Lanes:
+    """Lanes that were made, kept for the next chunk of the same layout. `threads` of them may work at the same time."""
+
+    def __init__(self, key: bytes, threads: int) -> None:
+        self.threads = threads
+        self._key = key
+        self._idle: list[tuple[Format, Lane]] = []
+        self._lock = threading.Lock()
+
+    def parse(self, chunk: Chunk, layout: Format, source_id: str) -> Batch:
+        """As `Lane.parse`, in a lane that nobody else is using."""
+        with self._lock:
+            place = next((index for index, (made_for, _) in enumerate(self._idle) if made_for == layout), None)
+            lane = None if place is None else self._idle.pop(place)[1]
+        lane = lane or Lane(self._key, layout)
+        batch = lane.parse(chunk, source_id)
+        with self._lock:
+            self._idle.append((layout, lane))
+        return batch
+
+
+def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress: Progress) -> Iterator[Batch]:
+    """The rest of `reader`, from where it stands, in batches of a chunk each; `progress` is kept up to date.
+
+    The time unit of `layout` is settled.
+    """
+    running: deque[tuple[Future[Batch], int, int, bytes]] = deque()
+    with ThreadPoolExecutor(lanes.threads) as pool:
+        for chunk in reader.chunks(progress.next_line):
+            if _must_wait(chunk, reader, layout):
+                progress.waits = True
+                break
+            end = int(chunk.starts[-1])
+            tail = chunk.data[max(0, end - TAIL_BYTES) : end].tobytes()
+            to_byte = chunk.byte_offset + end + sum(length + 1 for _, _, length in chunk.overlong)
+            running.append((pool.submit(lanes.parse, chunk, layout, source_id), len(chunk), to_byte, tail))
+            del chunk
+            if len(running) > lanes.threads:
+                yield _finished(running, progress)
+        while running:
+            yield _finished(running, progress)
     progress.is_cut = reader.is_cut
 
 
-def _parsed(
-    con: duckdb.DuckDBPyConnection, reader: Reader, layout: Format, source_id: str, progress: Progress
-) -> Iterator[tuple[pa.Table, pa.Table]]:
-    """The canonical rows and the rejects of each chunk."""
-    clean_query, tolerant_query = (canonical_sql(layout, fast.records_sql(layout, is_clean=clean)) for clean in (True, False))
-    careful_query = canonical_sql(layout, "SELECT *, false AS is_refused FROM records")
-    lane = clean_query
-    for chunk in _ahead(reader.chunks(progress.next_line)):
-        if _must_wait(chunk, reader, layout):
-            progress.waits = True
-            return
-        con.register("lines", _lines(chunk))
-        try:
-            rows = con.sql(lane).to_arrow_table()
-        except duckdb.InvalidInputException:
-            # A source with one broken line has more of them: stay with the query that bears them.
-            lane = tolerant_query
-            rows = con.sql(lane).to_arrow_table()
-        con.unregister("lines")
-        rows, refusals = _careful_rows(con, chunk, layout, careful_query, rows)
-        rejects = _rejects(chunk, refusals, source_id)
-        _count(progress, chunk, rows, rejects)
-        del chunk
-        yield rows, rejects
-
-
-def _ahead(items: Iterator[T]) -> Iterator[T]:
-    """`items`, made by a thread that stays up to `_AHEAD` of them in front."""
-    ready: queue.Queue[T | BaseException | None] = queue.Queue(_AHEAD)
-    stopped = threading.Event()
-
-    def put(item: T | BaseException | None) -> None:
-        while not stopped.is_set():
-            try:
-                return ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def run() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stopped.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits, which raises it
-            put(error)
-
-    thread = threading.Thread(target=run, daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        thread.join()
+def _finished(running: deque[tuple[Future[Batch], int, int, bytes]], progress: Progress) -> Batch:
+    """The batch that was begun first, counted into `progress`."""
+    future, lines, progress.to_byte, tail = running.popleft()
+    batch = future.result()
+    rows = batch.requests.rows
+    progress.tail = (progress.tail + tail)[-TAIL_BYTES:]
+    progress.lines += lines
+    progress.next_line += lines
+    progress.requests += len(rows)
+    progress.errors += pc.sum(pc.equal(rows["kind"], "error")).as_py() or 0
+    progress.skipped += lines - len(rows) - len(batch.rejects)
+    for reason in batch.rejects["reason"].to_pylist():
+        progress.rejects[reason] = progress.rejects.get(reason, 0) + 1
+    if len(rows):
+        bounds = pc.min_max(rows["ts"].cast(pa.int64())).as_py()
+        progress.first_us = min(bounds["min"], bounds["min"] if progress.first_us is None else progress.first_us)
+        progress.last_us = max(bounds["max"], bounds["max"] if progress.last_us is None else progress.last_us)
+    return batch
 
 
 def _must_wait(chunk: Chunk, reader: Reader, layout: Format) -> bool:
     """Whether `chunk` is an unended last line that may still grow: JSON says where it ends, text does not."""
-    if len(chunk) != 1 or chunk.overlong or chunk.data[-1:].tobytes() == b"\n" or not (reader.is_growing or reader.is_cut):
+    if (
+        len(chunk) != 1
+        or chunk.overlong
+        or chunk.data[-1:].tobytes() == b"\n"
+        or not (reader.is_growing or reader.is_cut)
+    ):
         return False
     return layout.layout == "text" or isinstance(careful.read_line(chunk.line(0), 0, layout), careful.Refusal)
-
-
-def _careful_rows(
-    con: duckdb.DuckDBPyConnection, chunk: Chunk, layout: Format, query: str, rows: pa.Table
-) -> tuple[pa.Table, list[careful.Refusal]]:
-    """`rows` with the refused ones read again one by one, and the lines that are no request after all."""
-    refusals: list[careful.Refusal] = []
-    if pc.any(rows["is_refused"]).as_py():
-        found = [
-            careful.read_line(chunk.line(line - chunk.first_line), line, layout)
-            for line in rows.filter(rows["is_refused"])["line"].to_pylist()
-        ]
-        refusals = [item for item in found if isinstance(item, careful.Refusal)]
-        con.register("records", careful.records_table(item for item in found if isinstance(item, careful.Record)))
-        rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), con.sql(query).to_arrow_table()])
-        con.unregister("records")
-    if rows["reject_reason"].null_count < len(rows):
-        unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason"]).to_pylist()
-        refusals += [careful.Refusal(row["line"], row["reject_reason"]) for row in unusable]
-        rows = rows.filter(rows["reject_reason"].is_null())
-    return rows, refusals
 
 
 def _constant(value: str, length: int) -> pa.Array:
@@ -186,7 +218,7 @@ def _lines(chunk: Chunk) -> pa.Table:
         except pa.ArrowInvalid:
             text = _null_where(text, _undecodable(chunk))
     numbers = pa.array(np.arange(chunk.first_line, chunk.first_line + len(chunk)))
-    return pa.Table.from_batches(pa.table({"line": numbers, "text": text}).to_batches(max_chunksize=_ROWS_A_BATCH))
+    return pa.table({"line": numbers, "text": text})
 
 
 def _undecodable(chunk: Chunk) -> npt.NDArray[np.bool_]:
@@ -221,22 +253,3 @@ def _rejects(chunk: Chunk, refusals: list[careful.Refusal], source_id: str) -> p
         if reason is not None:
             rows.append((source_id, refusal.line, offset, length, reason))
     return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], schema=REJECTS)
-
-
-def _count(progress: Progress, chunk: Chunk, rows: pa.Table, rejects: pa.Table) -> None:
-    progress.lines += len(chunk)
-    progress.next_line += len(chunk)
-    progress.requests += len(rows)
-    progress.errors += pc.sum(pc.equal(rows["kind"], "error")).as_py() or 0
-    progress.skipped += len(chunk) - len(rows) - len(rejects)
-    for reason in rejects["reason"].to_pylist():
-        progress.rejects[reason] = progress.rejects.get(reason, 0) + 1
-    progress.to_byte = chunk.byte_offset + int(chunk.starts[-1]) + sum(length + 1 for _, _, length in chunk.overlong)
-    end = int(chunk.starts[-1])
-    progress.tail = (progress.tail + chunk.data[max(0, end - TAIL_BYTES) : end].tobytes())[-TAIL_BYTES:]
-    if len(rows):
-        bounds = pc.min_max(rows["ts"].cast(pa.int64())).as_py()
-        progress.first_us = min(bounds["min"], progress.first_us or bounds["min"])
-        progress.last_us = max(bounds["max"], progress.last_us or bounds["max"])
-
-

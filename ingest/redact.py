@@ -4,6 +4,7 @@ Keys become keyed fingerprints (HMAC-SHA-256, RFC 2104); secrets, e-mail address
 Knows the shapes of secrets; knows no gateway.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,10 +13,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ingest.canonical import MACROS
 from ingest.formats import MISSING
 from ingest.schema import DETAILS, REQUESTS
 
-_SECRET: Final = (
+_CREDENTIAL: Final = (
     r"\b[A-Za-z]{2,8}_(?:live|test|prod|sandbox)_[A-Za-z0-9]{4,}"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b|\bAIza[0-9A-Za-z_-]{30,}|\bgh[pousr]_[A-Za-z0-9]{20,}"
     r"|\bxox[abeprs]-[A-Za-z0-9-]{8,}|\bwhsec_[A-Za-z0-9+/=]{8,}|\bSG\.[A-Za-z0-9_-]{16,}\.[A-Za-z0-9_-]{16,}"
@@ -42,7 +44,7 @@ _SUSPICIOUS: Final = (
 )
 _MASKS: Final = (
     (_USER_INFO, r"\1[secret]\2"),
-    (_SECRET, "[secret]"),
+    (_CREDENTIAL, "[secret]"),
     (_ASSIGNED, r"\1[secret]"),
     (_EMAIL, "[email]"),
     (_E164, "[phone]"),
@@ -50,15 +52,18 @@ _MASKS: Final = (
     (_DIGITS, r"\1[phone]"),
 )
 _LONGEST_ID: Final = 128
-_MOST_KEPT: Final = 20_000
-_UNSAFE_ID: Final = rf"@|%|^\+|\s|{_SECRET}|(?i:bearer|basic) "
-_MAYBE_UNSAFE_ID: Final = r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec"
-_UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_SECRET}"
+_MOST_KEPT: Final = 50_000
+_REPEATS: Final = 8  # a value that comes less often in a chunk is not worth remembering
+_UNSAFE_ID: Final = rf"@|%|^\+|\s|{_CREDENTIAL}|(?i:bearer|basic) "
+_MAYBE_UNSAFE_ID: Final = (
+    r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec"
+)
+_UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_CREDENTIAL}"
 
 
 @dataclass(frozen=True)
 class Redacted:
-    """Request rows that may enter the lake: columns of `ingest.schema.REQUESTS`, then `day` and `kind`. Only `Door` makes one."""
+    """Request rows that may enter the lake: the columns of `REQUESTS`, then `day` and `kind`. Only `Door` makes one."""
 
     rows: pa.Table
 
@@ -101,7 +106,7 @@ class Door:
         self._masks: dict[str, dict[str | None, str | None]] = {}
 
     def redact(self, canonical: pa.Table) -> Redacted:
-        """`canonical`, rows as `canonical_sql` gives them, redacted. A value is looked at once however often it occurs."""
+        """`canonical`, rows as `canonical_sql` gives them, redacted. Each value is looked at once."""
         columns: dict[str, pa.ChunkedArray | pa.Array] = {name: canonical[name] for name in canonical.column_names}
         for given, made in _MASKED.items():
             columns |= self._by_value(canonical[given], made)
@@ -110,16 +115,16 @@ class Door:
 
     def _by_value(self, column: pa.ChunkedArray, made: dict[str, str]) -> dict[str, pa.Array]:
         given = column.combine_chunks()
-        if given.null_count == len(given):
-            return dict.fromkeys(made, given)
-        if "request_id" in made and _are_safe_ids(given):
-            return {"request_id": given}
+        if given.null_count < len(given) and "request_id" in made and _are_safe_ids(given):
+            return {"request_id": _null_where_missing(given)}
         encoded = given.dictionary_encode()
-        if len(encoded.dictionary) > _MOST_KEPT:
+        if len(encoded.dictionary) * _REPEATS > len(encoded):
             masked = _masked(self._con, encoded.dictionary, made)
         else:
             masked = {name: self._remembered(encoded.dictionary, name, macro) for name, macro in made.items()}
-        return {name: _spread(encoded, values) for name, values in masked.items()}
+        columns = {name: _spread(encoded, values) for name, values in masked.items()}
+        # Ids differ in every row: as plain strings they cost less, so the rare masked ones become that too.
+        return {"request_id": columns["request_id"].cast(pa.string())} if "request_id" in made else columns
 
     def _remembered(self, values: pa.Array, name: str, macro: str) -> pa.Array:
         masks = self._masks.setdefault(name, {})
@@ -157,7 +162,7 @@ _MASKED: Final = {
     "idempotency_key": {"idempotency_hash": "keyed_hash"},
     "host": {"host": "redact_text"},
 }
-"""Canonical column: the columns of the contract that are made from it, each with the macro that makes it fit for the lake."""
+"""Canonical column: the columns of the contract that are made from it, each with the macro that masks it."""
 
 
 def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray:
@@ -174,6 +179,11 @@ def _are_safe_ids(ids: pa.Array) -> bool:
     return longest <= _LONGEST_ID and not pc.any(pc.match_substring_regex(ids, _MAYBE_UNSAFE_ID)).as_py()
 
 
+def _null_where_missing(ids: pa.Array) -> pa.Array:
+    is_missing = pc.less(pc.binary_length(ids), 2)
+    return pc.if_else(is_missing, pa.scalar(None, ids.type), ids) if pc.any(is_missing).as_py() else ids
+
+
 def _details(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray) -> pa.Array:
     given = column.combine_chunks()
     if given.null_count == len(given):
@@ -187,9 +197,12 @@ def _details(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray) -> pa.Arra
     return present.take(pa.array(places, mask=places < 0))
 
 
-def redact_name(con: duckdb.DuckDBPyConnection, name: str) -> str:
-    """A source's name with secrets and personal data masked."""
-    return str(con.execute("SELECT redact_text(?)", [name]).fetchall()[0][0])
+def name_mask(key: bytes) -> Callable[[str], str]:
+    """The function that masks secrets and personal data in the name of a source."""
+    con = duckdb.connect()
+    con.execute(MACROS)
+    install(con, key)
+    return lambda name: str(con.execute("SELECT redact_text(?)", [name]).fetchall()[0][0])
 
 
 def _quoted(text: str) -> str:

@@ -19,8 +19,8 @@ import pyarrow as pa
 from ingest import lake as lakes
 from ingest.detect import detect
 from ingest.formats import Format
-from ingest.parse import Progress, connection, parse
-from ingest.redact import redact_name
+from ingest.parse import Lanes, Progress, parse
+from ingest.redact import name_mask
 from ingest.schema import SOURCES, BadInput, table_path
 from ingest.source import TAIL_BYTES, Reader, Source, stored_hash
 
@@ -41,6 +41,7 @@ class Plan:
     """A source with something new in it, and where to go on reading."""
 
     source: Source
+    name: str
     fingerprint: str
     head_bytes: int
     from_byte: int = 0
@@ -77,7 +78,7 @@ def ingest(
     lake: Path,
     key: bytes,
     *,
-    choice: Choice = Choice(),  # noqa: B008 - frozen
+    choice: Choice = Choice(),
     jobs: int = 1,
     dry_run: bool = False,
     watch: Watch = lambda name, size: None,
@@ -87,13 +88,14 @@ def ingest(
     A dry run parses and counts but neither makes a lake nor writes to one. Raises BadInput and LakeDamaged.
     """
     waiting = list(sources)
+    redacted = name_mask(key)
     if dry_run:
-        yield from _dry_run(waiting, key, choice, watch)
+        yield from _dry_run(waiting, key, choice, watch, redacted)
         return
     lakes.create(lake)
     with lakes.writing(lake):
         while waiting:
-            plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)))
+            plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)), redacted)
             yield from steps
             for parsed in _parse(list(_groups(plans)), lake, key, choice, jobs, watch):
                 _commit(lake, parsed)
@@ -134,41 +136,44 @@ class Known:
         self._by_head.setdefault(plan.head_bytes, {})[plan.fingerprint] = step
 
 
-def _plan(sources: list[Source], known: Known) -> tuple[list[Plan], list[Source], list[Step]]:
+def _plan(
+    sources: list[Source], known: Known, redacted: Callable[[str], str]
+) -> tuple[list[Plan], list[Source], list[Step]]:
     """What to read, what to look at again once that is committed, and what needs no reading."""
     plans: list[Plan] = []
     later: list[Source] = []
     steps: list[Step] = []
     for source in sources:
+        name = redacted(source.name)
         try:
             if known.has_stored(stored_hash(source)):
-                steps.append(Step(source.name, "known", "unchanged"))
+                steps.append(Step(name, "known", "unchanged"))
                 continue
             reader = Reader(source)
         except (BadInput, OSError) as error:
-            steps.append(Step(source.name, "unreadable", _told(error, source)))
+            steps.append(Step(name, "unreadable", _told(error, source)))
             continue
         step = known.find(reader.head)
         if not reader.head:
-            steps.append(Step(source.name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty"))
+            steps.append(Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty"))
         elif step is None:
-            plans.append(Plan(source, hashlib.sha256(reader.head).hexdigest(), len(reader.head)))
+            plans.append(Plan(source, name, hashlib.sha256(reader.head).hexdigest(), len(reader.head)))
             known.add(plans[-1])
         elif "is_planned" in step:
             later.append(source)
         else:
-            plan = _continue(source, reader, step)
+            plan = _continue(source, name, reader, step)
             if plan:
                 plans.append(plan)
                 known.add(plan)
             else:
-                steps.append(Step(source.name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read"))
+                steps.append(Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read"))
         reader.close()
     return plans, later, steps
 
 
-def _continue(source: Source, reader: Reader, step: dict[str, Any]) -> Plan | None:
-    """Where a known source goes on, or None where it has nothing new; another log with the same head is a new source."""
+def _continue(source: Source, name: str, reader: Reader, step: dict[str, Any]) -> Plan | None:
+    """Where a known source goes on, None where it has nothing new; another log with the same head is a new source."""
     to_byte = step["to_byte"]
     tail = reader.skip(to_byte)
     next_line = step["first_line"] + step["lines"]
@@ -176,11 +181,11 @@ def _continue(source: Source, reader: Reader, step: dict[str, Any]) -> Plan | No
         more = reader.skip(1)
         if not more or (more == b"\n" and not tail.endswith(b"\n") and not reader.skip(1)):
             return None
-        return Plan(source, step["fingerprint"], step["head_bytes"], to_byte, next_line, tail)
+        return Plan(source, name, step["fingerprint"], step["head_bytes"], to_byte, next_line, tail)
     if not reader.skip(1) and len(tail) < TAIL_BYTES and to_byte > len(tail):
         return None
     other = hashlib.sha256(f"{step['fingerprint']} {hashlib.sha256(tail).hexdigest()}".encode())
-    return Plan(source, other.hexdigest(), step["head_bytes"])
+    return Plan(source, name, other.hexdigest(), step["head_bytes"])
 
 
 def _groups(plans: list[Plan]) -> Iterator[list[Plan]]:
@@ -219,15 +224,15 @@ def parse_group(
     threads: int,
     watch: Watch = lambda name, size: None,
 ) -> Parsed:
-    """The data files and ledger rows of `plans`, written into the lake's table but not yet visible; no files without a lake."""
+    """The data files, not yet visible, and the ledger rows of `plans`; without a lake no files are written."""
     ingested_at = datetime.now(UTC)
     writer = lakes.Writer(table_path(lake), ingested_at.date()) if lake else None
-    con = connection(key, threads)
+    lanes = Lanes(key, threads)
     steps: list[Step] = []
     ledger_rows: list[dict[str, Any]] = []
     try:
         for plan in plans:
-            name = redact_name(con, plan.source.name)
+            name = plan.name
             reader = Reader(plan.source)
             try:
                 layout = detect(name, reader.head, choice.layout, choice.said)
@@ -240,22 +245,22 @@ def parse_group(
                 progress.to_byte += reader.skip_line_end() if not plan.tail.endswith(b"\n") else 0
             seen = reader.stored_position()
             watch(name, seen)
-            for batch in parse(con, reader, layout.layout, plan.fingerprint[:16], progress):
+            for batch in parse(reader, lanes, layout.layout, plan.fingerprint[:16], progress):
                 if writer:
                     writer.add(batch)
                 watch(name, reader.stored_position() - seen)
                 seen = reader.stored_position()
             steps.append(Step(name, "added" if progress.lines else "known", "", progress, layout.layout.name))
             if progress.lines:
-                ledger_rows.append(_ledger_row(plan, name, reader.compression, layout.layout, layout.decision, progress, ingested_at))
+                ledger_rows.append(
+                    _ledger_row(plan, name, reader.compression, layout.layout, layout.decision, progress, ingested_at)
+                )
             reader.close()
         return Parsed(writer.close() if writer else [], steps, ledger_rows)
     except BaseException:
         if writer:
             writer.discard()
         raise
-    finally:
-        con.close()
 
 
 def _ledger_row(
@@ -295,13 +300,16 @@ def _commit(lake: Path, parsed: Parsed) -> None:
     lakes.commit(lake, [*parsed.files, *writer.close()], progress)
 
 
-def _dry_run(sources: list[Source], key: bytes, choice: Choice, watch: Watch) -> Iterator[Step]:
+def _dry_run(
+    sources: list[Source], key: bytes, choice: Choice, watch: Watch, redacted: Callable[[str], str]
+) -> Iterator[Step]:
     for source in sources:
+        name = redacted(source.name)
         try:
-            plan = Plan(source, "0" * 64, 0)
+            plan = Plan(source, name, "0" * 64, 0)
             yield from parse_group([plan], None, key, choice, os.cpu_count() or 1, watch).steps
         except (BadInput, OSError) as error:
-            yield Step(source.name, "unreadable", _told(error, source))
+            yield Step(name, "unreadable", _told(error, source))
 
 
 def _told(error: BadInput | OSError, source: Source) -> str:

@@ -1,6 +1,6 @@
 """The contract between the lake and everything that reads it.
 
-Knows the name, type, unit and meaning of every column. Knows no gateway, no question and no engine but Arrow's type system:
+Knows the name, type, unit and meaning of every column. Knows no gateway, no question and no engine but Arrow's types:
 the Arrow schemas, the views and the data dictionary in the docs are derived from the tables below.
 """
 
@@ -25,16 +25,23 @@ UTC_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
 DETAILS: Final = pa.list_(pa.struct([("field", pa.string()), ("issue", pa.string())]))
 
 REQUEST_COLUMNS: Final = (
-    Column("ts", UTC_MICROSECONDS, "UTC", "when the response ended; a format that logs the start is moved by its latency"),
+    Column("ts", UTC_MICROSECONDS, "UTC", "when the response ended; where a format logs the start, start + latency"),
     Column("request_id", pa.string(), "", "the API's id of the request, from the envelope or else from the gateway"),
     Column("org_id", pa.string(), "", "organisation of the caller, where the gateway logs it"),
     Column("key_id", pa.string(), "", "id of the API key, where the gateway logs it; never the key"),
-    Column("key_hash", pa.string(), "", "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented"),
+    Column(
+        "key_hash", pa.string(), "", "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented"
+    ),
     Column("client_ip", pa.string(), "", "address of the client as the gateway saw it"),
     Column("user_agent", pa.string(), "", "User-Agent of the client, redacted"),
     Column("method", pa.string(), "", "HTTP method"),
     Column("route", pa.string(), "", "path with its ids folded: /v1/messages/{id}"),
-    Column("path", pa.string(), "", "path without query string; one that held personal data is its route, # and a keyed fingerprint"),
+    Column(
+        "path",
+        pa.string(),
+        "",
+        "path without query; one with personal data is its route, # and a keyed hash",
+    ),
     Column("status", pa.int16(), "", "HTTP status that the client was sent"),
     Column("code", pa.string(), "", "error code of the envelope; null where the response had none"),
     Column("message", pa.string(), "", "message of the envelope, redacted"),
@@ -46,8 +53,12 @@ REQUEST_COLUMNS: Final = (
     Column("upstream_ms", pa.float64(), "ms", "time the API itself took, last try"),
     Column("response_bytes", pa.int64(), "bytes", "bytes sent to the client"),
     Column("origin", pa.string(), "", "who made the response: upstream (the API) or gateway (the proxy)"),
-    Column("gateway_reason", pa.string(), "", "why the gateway answered itself: bad_gateway, client_closed_request, ..."),
-    Column("body_state", pa.string(), "", "what the log holds of an error's body: whole, truncated, absent or undecodable"),
+    Column(
+        "gateway_reason", pa.string(), "", "why the gateway answered itself: bad_gateway, client_closed_request, ..."
+    ),
+    Column(
+        "body_state", pa.string(), "", "what the log holds of an error's body: whole, truncated, absent or undecodable"
+    ),
     Column("gateway", pa.string(), "", "log format that the row was read with"),
     Column("host", pa.string(), "", "Host that was asked"),
     Column("source_id", pa.string(), "", "the source in the ledger that the row came from"),
@@ -74,7 +85,12 @@ SOURCE_COLUMNS: Final = (
     Column("first_line", pa.int64(), "", "first line of this step; a grown source has a step per ingest"),
     Column("from_byte", pa.int64(), "bytes", "where this step started in the decompressed source"),
     Column("to_byte", pa.int64(), "bytes", "where it ended: the next step starts here"),
-    Column("tail_hash", pa.string(), "", "SHA-256 of the last bytes before to_byte, to tell a grown source from another with the same head"),
+    Column(
+        "tail_hash",
+        pa.string(),
+        "",
+        "SHA-256 of the bytes before to_byte: a grown source has the same",
+    ),
     Column("lines", pa.int64(), "", "lines read in this step = requests + rejects + skipped"),
     Column("requests", pa.int64(), "", "rows added to requests"),
     Column("errors", pa.int64(), "", "those of them that are errors"),

@@ -34,7 +34,7 @@ FIELDS: Final = (
     "code",
     "body",
 )
-"""What a record may say, before it is canonical: `api_key` is the presented key, `request_line` is METHOD PATH PROTOCOL."""
+"""What a record may say before it is canonical: `api_key` is the presented key, `request_line` METHOD PATH PROTOCOL."""
 
 UNITS: Final[dict[str, tuple[str, ...]]] = {
     "ts": ("epoch", "s", "ms", "us", "ns", "iso8601", "clf"),
@@ -53,7 +53,7 @@ class Format:
     """One log format.
 
     `columns` gives, for a field, its candidate paths in a JSON record, the first present one winning; a text format has
-    `pattern` instead, whose named groups are the fields. `signature_any` holds groups of keys of which one must be present.
+    `pattern` instead, whose named groups are the fields. `signature_any` holds groups of keys, one of each present.
     """
 
     name: str
@@ -101,6 +101,7 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
     _refuse_unknown(path, "entry", set(entries) - known, known)
     layout = _choice(path, entries, "layout", ("json", "text"))
     pattern = entries.get("pattern", "")
+    columns: dict[str, tuple[FieldPath, ...]]
     if layout == "text":
         columns = {name: ((name,),) for name in _groups(path, pattern)}
     else:
@@ -112,7 +113,9 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
     units = entries.get("units", {})
     for name, unit in units.items():
         if unit not in UNITS.get(name, ()):
-            raise BadInput(f"{path}: [units] {name} = {unit!r}; expected one of {', '.join(UNITS.get(name, ('nothing',)))}")
+            raise BadInput(
+                f"{path}: [units] {name} = {unit!r}; expected one of {', '.join(UNITS.get(name, ('nothing',)))}"
+            )
     signature = entries.get("signature", {})
     return Format(
         name=path.stem,
@@ -144,9 +147,11 @@ def _groups(path: Path, pattern: str) -> list[str]:
 
 def _paths(path: Path, name: str, value: object) -> tuple[FieldPath, ...]:
     candidates = value if isinstance(value, list) else [value]
-    if not candidates or not all(isinstance(candidate, str) and candidate for candidate in candidates):
-        raise BadInput(f"{path}: [columns] {name} = {value!r}; expected a path such as 'response.status', or a list of them")
-    return tuple(tuple(re.split(r"(?<!\\)\.", candidate)) for candidate in candidates)
+    if not candidates or not all(candidate and isinstance(candidate, str) for candidate in candidates):
+        raise BadInput(
+            f"{path}: [columns] {name} = {value!r}; expected a path such as 'response.status', or a list of them"
+        )
+    return tuple(tuple(re.split(r"(?<!\\)\.", str(candidate))) for candidate in candidates)
 
 
 def _refuse_unknown(path: Path, kind: str, unknown: set[str], known: set[str]) -> None:
