@@ -104,12 +104,12 @@ def columns_of(answers: Iterable[Row], *names: str) -> list[tuple[Any, ...]]:
     return [tuple(row[name] for name in names) for row in answers]
 
 
-def random_events(seed: int, count: int = 400) -> list[Row]:
-    """Traffic of a few callers over three days, with equal moments, rows without organisation, without key, with only a
-    fingerprint, errors that the gateway made, codes outside the catalogue and errors inside HTTP 200."""
+def random_events(seed: int, count: int = 400, spread_s: int = 1800) -> list[Row]:
+    """Traffic of a few callers on three days, `spread_s` around one hour: with equal moments, without organisation,
+    without key, with only a fingerprint, with errors that the gateway made, unknown codes and errors in HTTP 200."""
     choose = random.Random(seed)
     callers = [_random_caller(choose, number) for number in range(8)]
-    return [_random_event(choose, choose.choice(callers), count) for _ in range(count)]
+    return [_random_event(choose, choose.choice(callers), count, spread_s) for _ in range(count)]
 
 
 def _random_caller(choose: random.Random, number: int) -> Row:
@@ -128,7 +128,7 @@ def _random_caller(choose: random.Random, number: int) -> Row:
     }
 
 
-def _random_event(choose: random.Random, caller: Row, count: int) -> Row:
+def _random_event(choose: random.Random, caller: Row, count: int, spread_s: int) -> Row:
     method, route = choose.choice(
         [("GET", "/v1/messages"), ("POST", "/v1/messages"), ("GET", "/v1/messages/{id}"), (None, None)]
     )
@@ -139,9 +139,10 @@ def _random_event(choose: random.Random, caller: Row, count: int) -> Row:
         "path": path,
         "latency_ms": choose.choice([None, 0.0, 12.5, 900.0]),
         "request_id": f"req_{choose.randrange(count)}",
+        "idempotency_hash": choose.choice([None, None, "idem_1", "idem_2"]),
     }
-    # Whole seconds of a crowded hour on each of three days: equal moments are certain, silent hours too.
-    seconds = choose.randrange(3) * 86_400 + choose.randrange(-1800, 1800)
+    # Whole seconds of a crowded time on each of three days: equal moments are certain, silent hours too.
+    seconds = choose.randrange(3) * 86_400 + choose.randrange(-spread_s, spread_s)
     made = choose.random()
     if made < 0.5:
         return ok(seconds, **fields)
