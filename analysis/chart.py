@@ -97,7 +97,7 @@ def chart(
     is linear below 1, so that 0 can be drawn, and sets stacks apart: the height of a stacked logarithm means nothing.
     """
     shape = question.chart
-    if shape is None:
+    if shape is None or frame.empty:
         return None
     drawn_as = _kind(shape, kind)
     series = shape.series if drawn_as != "bar" else None

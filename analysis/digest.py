@@ -1,0 +1,256 @@
+"""The facts of a report: one period of a lake, asked once, for every format and every rule.
+
+Knows which questions make a report and in which order. Every number is an answer to a question or a sum over its rows,
+so that `errata ask` gives the same.
+"""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
+from typing import Any, Final
+
+import duckdb
+
+import analysis
+from analysis.damage import lake_errors
+from analysis.findings import CODE_PREFIX, COUNTS, Finding, Rule, findings
+from analysis.period import Period, data_begins, data_through, written
+
+Row = Mapping[str, Any]
+
+DEFINITION_OF_ERROR: Final = (
+    "An error is a response with an HTTP status of 400 or above, or with an error code in its body. "
+    "Every rate is errors / requests."
+)
+
+DEFINITION_OF_FAULTS: Final = (
+    "Rate limited: status 429, or a code that comes with it. Platform faults: codes that the platform owns and, "
+    "without a known code, a status of 500 or above. Client errors: every other error."
+)
+
+_SILENCE_WORTH_A_NOTE: Final = timedelta(hours=1)
+# The names of the numbers that a rule may ask for: of all errors, and of those of each fault.
+_FAULT_VALUES: Final = {
+    "any": ("errors", "error_rate"),
+    "platform": ("platform_errors", "platform_error_rate"),
+    "client": ("client_errors", "client_error_rate"),
+    "rate_limited": ("rate_limited", "rate_limited_rate"),
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """One question of the report and its answer.
+
+    `rows` are the first of `row_count` rows with every column of the question; `columns` are those that a person is
+    shown. `command` gives all rows. `nothing` is what is said where there are none.
+    """
+
+    question: str
+    heading: str
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    row_count: int
+    command: str
+    nothing: str
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Requests and errors of the period and of the equally long one before; rates are None without requests."""
+
+    requests: int
+    errors: int
+    previous_requests: int
+    previous_errors: int
+
+    @property
+    def rate(self) -> float | None:
+        """errors / requests."""
+        return self.errors / self.requests if self.requests else None
+
+    @property
+    def previous_rate(self) -> float | None:
+        """previous_errors / previous_requests."""
+        return self.previous_errors / self.previous_requests if self.previous_requests else None
+
+
+@dataclass(frozen=True)
+class Digest:
+    """What a report says. Moments are aware, rates are fractions and None where there were no requests.
+
+    `faults` has a row each for rate_limited, platform and client or, without any request, none. `values` has every
+    number that a rule may ask for, by its name.
+    """
+
+    lake: Path
+    period: Period
+    made_at: datetime
+    data_through: datetime | None
+    totals: Totals
+    faults: Section
+    trend: Section
+    codes: Section
+    sections: tuple[Section, ...]
+    values: Mapping[str, float | None]
+    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True)
+class _Topic:
+    question: str
+    heading: str
+    columns: tuple[str, ...]
+    nothing: str
+    is_whole: bool = False
+
+
+_FAULTS: Final = _Topic("errors_by_fault", "Whose fault", (), "No requests in this period.", is_whole=True)
+_TREND: Final = _Topic("error_trend", "Over time", (), "No errors in this period.", is_whole=True)
+_CODES: Final = _Topic(
+    "errors_by_code",
+    "By code",
+    ("label", "owner", "errors", "share", "rate", "orgs", "keys", "previous_errors", "change"),
+    "No errors in this period.",
+    is_whole=True,
+)
+_TOPICS: Final = (
+    _Topic(
+        "errors_by_org",
+        "Organisations with the most errors",
+        ("org_id", "errors", "share", "requests", "rate", "codes", "keys", "previous_errors", "change"),
+        "No organisation met an error.",
+    ),
+    _Topic(
+        "errors_by_key",
+        "Keys with the most errors",
+        ("key", "org_id", "errors", "share", "requests", "rate", "codes", "previous_errors", "change"),
+        "No key met an error.",
+    ),
+    _Topic(
+        "errors_by_route",
+        "Routes with the most errors",
+        ("method", "route", "errors", "share", "requests", "rate", "orgs", "previous_errors", "change"),
+        "No route answered with an error.",
+    ),
+    _Topic(
+        "rate_limit_hot_spots",
+        "Rate-limit hot spots",
+        (
+            *("caller", "org_id", "route", "limited_per", "rate_limited", "rate", "peak_per_minute", "longest_run"),
+            "retried_too_early",
+        ),
+        "Nobody was rate limited.",
+    ),
+)
+
+
+def digest(
+    con: duckdb.DuckDBPyConnection,
+    period: Period,
+    *,
+    lake: Path,
+    catalog: Path | None = None,
+    rules: Iterable[Rule] = (),
+    top: int = 10,
+    now: datetime,
+) -> Digest:
+    """The facts of `period`, with at most `top` rows a section (-1: all), and those of `rules` that hold.
+
+    `lake` and `catalog` are where `con` was connected to, for the commands that give the same numbers. Raises as
+    `analysis.answer` does.
+    """
+
+    def section(topic: _Topic) -> Section:
+        return _section(con, topic, period, _options(lake, catalog), -1 if topic.is_whole else top)
+
+    faults, codes = section(_FAULTS), section(_CODES)
+    sections = tuple(section(topic) for topic in _TOPICS)
+    values = _values(faults, codes, sections)
+    return Digest(
+        lake=lake,
+        period=period,
+        made_at=now.astimezone(period.since.tzinfo),
+        data_through=data_through(con),
+        totals=Totals(
+            requests=max((row["requests"] for row in faults.rows), default=0),
+            errors=sum(row["errors"] for row in faults.rows),
+            previous_requests=max((row["previous_requests"] for row in faults.rows), default=0),
+            previous_errors=sum(row["previous_errors"] for row in faults.rows),
+        ),
+        faults=faults,
+        trend=section(_TREND),
+        codes=codes,
+        sections=sections,
+        values=values,
+        notes=tuple(_notes(con, period)),
+        findings=findings(rules, values),
+    )
+
+
+def _section(
+    con: duckdb.DuckDBPyConnection, topic: _Topic, period: Period, options: tuple[str, ...], top: int
+) -> Section:
+    takes_zone = any(parameter.name == "tz" for parameter in analysis.questions()[topic.question].parameters)
+    zone = {"tz": period.tz} if takes_zone else {}
+    with lake_errors():
+        table = analysis.answer(con, topic.question, **period.bounds, **zone).to_arrow_table()
+    shown = table if top < 0 else table.slice(0, top)
+    return Section(
+        question=topic.question,
+        heading=topic.heading,
+        columns=topic.columns,
+        rows=tuple(shown.to_pylist()),
+        row_count=table.num_rows,
+        command=_command(topic.question, period, options),
+        nothing=topic.nothing,
+    )
+
+
+def _command(question: str, period: Period, options: tuple[str, ...]) -> str:
+    zone = () if period.tz == "UTC" else ("--tz", period.tz)
+    bounds = ("--since", written(period.since), "--until", written(period.until))
+    return shlex.join(("errata", "ask", question, *bounds, *zone, *options))
+
+
+def _options(lake: Path, catalog: Path | None) -> tuple[str, ...]:
+    return ("--lake", str(lake), *(("--catalog", str(catalog)) if catalog is not None else ()))
+
+
+def _values(faults: Section, codes: Section, sections: tuple[Section, ...]) -> dict[str, float | None]:
+    requests = max((row["requests"] for row in faults.rows), default=0)
+    errors = dict.fromkeys(_FAULT_VALUES, 0) | {row["fault"]: row["errors"] for row in faults.rows}
+    values: dict[str, float | None] = {"requests": requests}
+    for fault, (count, rate) in _FAULT_VALUES.items():
+        number = sum(errors.values()) if fault == "any" else errors[fault]
+        values |= {count: number, rate: number / requests if requests else None}
+    values["unknown_codes"] = sum(row["is_known_code"] is False for row in codes.rows)
+    values |= {section.question: section.row_count for section in sections if section.question in COUNTS}
+    for row in codes.rows:
+        name = CODE_PREFIX + row["label"]
+        values[name] = (values.get(name) or 0) + row["errors"]
+    return values
+
+
+def _notes(con: duckdb.DuckDBPyConnection, period: Period) -> Iterator[str]:
+    """What a reader must know before comparing: where the lake does not cover the periods."""
+    begins, through = data_begins(con), data_through(con)
+    if begins is None or through is None:
+        yield "The lake holds no requests."
+        return
+    zone = period.since.tzinfo
+    if not period.is_over:
+        yield "The period is not over: requests may still come in."
+    elif period.until - through > _SILENCE_WORTH_A_NOTE:
+        yield f"The data ends at {_told(through, zone)}, before the end of the period."
+    if begins > period.since:
+        yield f"The data begins at {_told(begins, zone)}: there is nothing to compare the period with."
+    elif begins > period.previous_since + _SILENCE_WORTH_A_NOTE:
+        yield f"The data begins at {_told(begins, zone)}, within the period before, so its counts are too low."
+
+
+def _told(moment: datetime, zone: tzinfo | None) -> str:
+    return f"{moment.astimezone(zone):%Y-%m-%d %H:%M %Z}"
