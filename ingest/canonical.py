@@ -47,9 +47,14 @@ CREATE OR REPLACE MACRO is_word(segment) AS
         '|\.?[A-Za-z]+(?:[._~-]+[A-Za-z]+)*')
     AND length(segment) <= 32
     AND NOT regexp_matches(segment, '[bcdfghjklmnpqrstvwxzBCDFGHJKLMNPQRSTVWXZ]{6}');
+CREATE OR REPLACE MACRO is_route(path) AS
+    regexp_full_match(path, '(?:/(?:v[0-9]{1,3}|[a-z]{1,32}|\{id\}))+')
+    AND NOT regexp_matches(path, '[bcdfghjklmnpqrstvwxz]{6}');
+CREATE OR REPLACE MACRO with_plain_ids_folded(path) AS
+    regexp_replace(path, '/(?:[A-Za-z]{1,12}[_-])?[0-9a-zA-Z-]*[0-9][0-9a-zA-Z-]{8,}', '/{id}', 'g');
 CREATE OR REPLACE MACRO route_of(path) AS
-    CASE WHEN regexp_full_match(path, '(?:/(?:v[0-9]{1,3}|[a-z]{1,32}))+')
-        AND NOT regexp_matches(path, '[bcdfghjklmnpqrstvwxz]{6}') THEN path
+    CASE WHEN is_route(path) THEN path
+    WHEN is_route(with_plain_ids_folded(path)) THEN with_plain_ids_folded(path)
     ELSE array_to_string(list_transform(string_split(path, '/'), lambda segment:
         CASE WHEN is_word(segment) THEN segment ELSE '{id}' END), '/') END;
 CREATE OR REPLACE MACRO last_try(value) AS

@@ -49,6 +49,9 @@ RECORDS: Final = pa.schema(
 )
 """Arrow schema of records, as `records_table` gives them and the vectorised lane selects them."""
 
+RECORDS_SQL: Final = "SELECT *, false AS is_refused FROM {}"
+"""Records of this lane as a query, like that of the vectorised lane."""
+
 
 def read_line(data: bytes, line: int, layout: Format) -> Record | Refusal:
     """The record on one line, or why there is none; never raises, whatever the bytes."""

@@ -20,13 +20,16 @@ _ENVELOPE: Final = json.dumps(
 _DETAILS: Final = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
 
 
-def records_sql(layout: Format, *, is_clean: bool) -> str:
-    """A query over `lines(line BIGINT, text VARCHAR)` that gives the columns of `RECORDS` and `is_refused`.
+def records_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
+    """A query over the relation `lines`, with `line` and `text`, that gives the columns of `RECORDS` and `is_refused`.
 
     Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing. With `is_clean` a
     line of broken JSON makes the whole query raise, for a fifth less time.
     """
-    record = _json_record(layout, "{}" if is_clean else "TRY({})") if layout.layout == "json" else _text_record(layout)
+    if layout.layout == "json":
+        record = _json_record(layout, lines, "{}" if is_clean else "TRY({})")
+    else:
+        record = _text_record(layout, lines)
     bodies = f"SELECT *, {_MAY_HOLD_ENVELOPE} AS may_hold_envelope FROM ({record})"
     envelopes = f"""
         SELECT *, CASE WHEN may_hold_envelope THEN TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
@@ -73,7 +76,7 @@ def _column(name: str, layout: Format) -> str:
             return name
 
 
-def _json_record(layout: Format, attempt: str) -> str:
+def _json_record(layout: Format, lines: str, attempt: str) -> str:
     record = attempt.format(f"json_transform(text, {_quoted(json.dumps(_spec(layout)))})")
     fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
     body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
@@ -81,7 +84,7 @@ def _json_record(layout: Format, attempt: str) -> str:
         SELECT line,
             record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
             {fields}{body}
-        FROM (SELECT line, {record} AS record FROM lines)"""
+        FROM (SELECT line, {record} AS record FROM {lines})"""
 
 
 def _spec(layout: Format) -> dict[str, Any]:
@@ -113,14 +116,14 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     return f"{_unless_missing(value, layout)} AS {alias}"
 
 
-def _text_record(layout: Format) -> str:
+def _text_record(layout: Format, lines: str) -> str:
     groups = ", ".join(_quoted(name) for name in layout.columns)
     fields = ", ".join(f"{_unless_missing(f'record.{name}', layout)} AS {name}" for name in layout.columns)
     body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
     # RE2 numbers named groups like others, and gives '' for all of them where the line does not match.
     return f"""
         SELECT line, coalesce(record.status, '') = '' AS is_refused, {fields}{body}
-        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM lines)"""
+        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM {lines})"""
 
 
 def _unless_missing(value: str, layout: Format) -> str:

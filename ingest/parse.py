@@ -6,9 +6,10 @@ redaction. Knows neither the lake nor its ledger.
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Final
 
 import duckdb
 import numpy as np
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from ingest import careful, fast
 from ingest.canonical import MACROS, canonical_sql
 from ingest.formats import Format
+from ingest.prepared import Prepared
 from ingest.redact import Door, Redacted, install
 from ingest.schema import REJECTS
 from ingest.source import TAIL_BYTES, Chunk, Reader
@@ -58,6 +60,9 @@ class Progress:
         return sum(self.rejects.values())
 
 
+_LINES: Final = pa.schema([pa.field("line", pa.int64()), pa.field("text", pa.string())])
+
+
 class Lane:
     """What parses one chunk at a time: a DuckDB connection of one thread, its queries planned once, and its own door.
 
@@ -71,17 +76,19 @@ class Lane:
         install(self._con, key)
         self._door = Door(self._con.cursor())
         self._layout = layout
-        self._lines = _Feed(pa.schema([pa.field("line", pa.int64()), pa.field("text", pa.string())]).empty_table())
-        self._records = _Feed(careful.RECORDS.empty_table())
-        self._con.register("lines", self._lines)
-        self._con.register("records", self._records)
-        for name, records in (
-            ("clean", fast.records_sql(layout, is_clean=True)),
-            ("tolerant", fast.records_sql(layout, is_clean=False)),
-            ("careful", "SELECT *, false AS is_refused FROM records"),
-        ):
-            self._con.execute(f"PREPARE {name} AS {canonical_sql(layout, records)}")
-        self._query = "clean"
+        self._clean = self._prepared("clean", _LINES, lambda lines: fast.records_sql(layout, lines, is_clean=True))
+        self._tolerant = self._prepared(
+            "tolerant", _LINES, lambda lines: fast.records_sql(layout, lines, is_clean=False)
+        )
+        self._careful = self._prepared("careful", careful.RECORDS, careful.RECORDS_SQL.format)
+        self._fast = self._clean
+
+    def _prepared(self, name: str, schema: pa.Schema, records: Callable[[str], str]) -> Prepared:
+        return Prepared(self._con, name, schema, lambda rows: canonical_sql(self._layout, records(rows)))
+
+    def close(self) -> None:
+        """Closes the connection, which its prepared statements would keep alive in a circle."""
+        self._con.close()
 
     def parse(self, chunk: Chunk, source_id: str) -> Batch:
         """The requests of `chunk`, redacted, and its rejects."""
@@ -91,13 +98,13 @@ class Lane:
         return Batch(self._door.redact(rows), _rejects(chunk, refusals, source_id))
 
     def _fast_rows(self, chunk: Chunk) -> pa.Table:
-        self._lines.table = _lines(chunk)
+        lines = _lines(chunk)
         try:
-            return self._run(self._query)
+            return self._fast.run(lines)
         except duckdb.InvalidInputException:
             # A source with one broken line has more of them: stay with the query that bears them.
-            self._query = "tolerant"
-            return self._run(self._query)
+            self._fast = self._tolerant
+            return self._fast.run(lines)
 
     def _careful_rows(self, chunk: Chunk, rows: pa.Table) -> tuple[pa.Table, list[careful.Refusal]]:
         """`rows` with the refused ones read again one by one, and the lines that are no request after all."""
@@ -108,26 +115,13 @@ class Lane:
                 for line in rows.filter(rows["is_refused"])["line"].to_pylist()
             ]
             refusals = [item for item in found if isinstance(item, careful.Refusal)]
-            self._records.table = careful.records_table(item for item in found if isinstance(item, careful.Record))
-            rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), self._run("careful")])
+            records = careful.records_table(item for item in found if isinstance(item, careful.Record))
+            rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), self._careful.run(records)])
         if rows["reject_reason"].null_count < len(rows):
             unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason"]).to_pylist()
             refusals += [careful.Refusal(row["line"], row["reject_reason"]) for row in unusable]
             rows = rows.filter(rows["reject_reason"].is_null())
         return rows, refusals
-
-    def _run(self, query: str) -> pa.Table:
-        return self._con.sql(f"EXECUTE {query}").to_arrow_table()
-
-
-class _Feed:
-    """An Arrow stream that a prepared statement reads anew at every execution: the table that is in it then."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.table = table
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return self.table.__arrow_c_stream__(requested_schema)
 
 
 class Lanes:
@@ -149,6 +143,11 @@ class Lanes:
         with self._lock:
             self._idle.append((layout, lane))
         return batch
+
+    def close(self) -> None:
+        """Closes every lane; none may be at work."""
+        while self._idle:
+            self._idle.pop()[1].close()
 
 
 def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress: Progress) -> Iterator[Batch]:

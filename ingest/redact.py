@@ -6,6 +6,7 @@ Knows the shapes of secrets; knows no gateway.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import duckdb
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 
 from ingest.canonical import MACROS
 from ingest.formats import MISSING
+from ingest.prepared import Prepared
 from ingest.schema import DETAILS, REQUESTS
 
 _CREDENTIAL: Final = (
@@ -51,13 +53,7 @@ _MASKS: Final = (
     (_NATIONAL, r"\1\2[phone]"),
     (_DIGITS, r"\1[phone]"),
 )
-_LONGEST_ID: Final = 128
-_MOST_KEPT: Final = 50_000
-_REPEATS: Final = 8  # a value that comes less often in a chunk is not worth remembering
 _UNSAFE_ID: Final = rf"@|%|^\+|\s|{_CREDENTIAL}|(?i:bearer|basic) "
-_MAYBE_UNSAFE_ID: Final = (
-    r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec"
-)
 _UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_CREDENTIAL}"
 
 
@@ -80,7 +76,7 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
         CREATE OR REPLACE MACRO redact_text(value) AS
             CASE WHEN regexp_matches(value, {_quoted(_SUSPICIOUS)}) THEN {masked} ELSE value END;
         CREATE OR REPLACE MACRO redact_id(value) AS
-            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > {_LONGEST_ID}
+            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > 128
                 THEN '#' || keyed_hash(value) ELSE value END;
         CREATE OR REPLACE MACRO redact_path(value) AS
             CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
@@ -98,53 +94,66 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
 
 
 class Door:
-    """What rows pass on their way to the lake. Keeps the masks of values that come again and again, such as key ids."""
+    """What rows pass on their way to the lake. Keeps its queries planned from one chunk to the next."""
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
         """`con` needs the macros of `install` and of `canonical.MACROS`."""
         self._con = con
-        self._masks: dict[str, dict[str | None, str | None]] = {}
+        self._queries: dict[str, Prepared] = {}
 
     def redact(self, canonical: pa.Table) -> Redacted:
         """`canonical`, rows as `canonical_sql` gives them, redacted. Each value is looked at once."""
         columns: dict[str, pa.ChunkedArray | pa.Array] = {name: canonical[name] for name in canonical.column_names}
         for given, made in _MASKED.items():
-            columns |= self._by_value(canonical[given], made)
-        columns["details"] = _details(self._con, canonical["details"])
+            columns |= self._by_value(given, canonical[given].combine_chunks(), made)
+        columns["details"] = self._details(canonical["details"].combine_chunks())
         return Redacted(pa.table({name: columns[name] for name in (*REQUESTS.names, "day", "kind")}))
 
-    def _by_value(self, column: pa.ChunkedArray, made: dict[str, str]) -> dict[str, pa.Array]:
-        given = column.combine_chunks()
-        if given.null_count < len(given) and "request_id" in made and _are_safe_ids(given):
-            return {"request_id": _null_where_missing(given)}
+    def _by_value(self, name: str, given: pa.Array, made: dict[str, str]) -> dict[str, pa.Array]:
+        if name == "request_id":
+            # Ids differ in every row: as plain strings they cost less than as a dictionary.
+            return {name: self._masked(name, given)[0]}
         encoded = given.dictionary_encode()
-        if len(encoded.dictionary) * _REPEATS > len(encoded):
-            masked = _masked(self._con, encoded.dictionary, made)
-        else:
-            masked = {name: self._remembered(encoded.dictionary, name, macro) for name, macro in made.items()}
-        columns = {name: _spread(encoded, values) for name, values in masked.items()}
-        # Ids differ in every row: as plain strings they cost less, so the rare masked ones become that too.
-        return {"request_id": columns["request_id"].cast(pa.string())} if "request_id" in made else columns
+        masked = self._masked(name, encoded.dictionary)
+        return {column: _spread(encoded, array) for column, array in zip(made, masked, strict=True)}
 
-    def _remembered(self, values: pa.Array, name: str, macro: str) -> pa.Array:
-        masks = self._masks.setdefault(name, {})
-        wanted = values.to_pylist()
-        new = pa.array([value for value in wanted if value not in masks], pa.string())
-        if len(masks) > _MOST_KEPT:
-            masks.clear()
-            new = values
-        if len(new):
-            masks.update(zip(new.to_pylist(), _masked(self._con, new, {name: macro})[name].to_pylist(), strict=True))
-        return pa.array([masks[value] for value in wanted], pa.string())
+    def _masked(self, name: str, values: pa.Array) -> list[pa.Array]:
+        """`values` as each column that is made of them; a cheap look decides whether any of them needs masking."""
+        is_missing = pc.is_in(values, value_set=_MISSING)
+        present = pc.if_else(is_missing, pa.scalar(None, pa.string()), values) if pc.any(is_missing).as_py() else values
+        suspect = _SUSPECT.get(name)
+        if suspect and not pc.any(pc.match_substring_regex(present, suspect)).as_py():
+            return [present]
+        if name not in self._queries:
+            self._queries[name] = Prepared(self._con, f"mask_{name}", _TEXTS, partial(_mask_sql, _MASKED[name]))
+        rows = self._queries[name].run(pa.table({"value": present}))
+        return [column.combine_chunks() for column in rows.columns]
+
+    def _details(self, given: pa.Array) -> pa.Array:
+        if given.null_count == len(given):
+            return given.cast(DETAILS)
+        if "details" not in self._queries:
+            self._queries["details"] = Prepared(self._con, "mask_details", _DETAILS, _details_sql)
+        indices = pa.array(np.flatnonzero(given.is_valid()), pa.int64())
+        rows = self._queries["details"].run(pa.table({"value": given.take(indices).cast(DETAILS)}))
+        places = np.full(len(given), -1)
+        places[indices] = np.arange(len(indices))
+        return rows["value"].combine_chunks().cast(DETAILS).take(pa.array(places, mask=places < 0))
 
 
-def _masked(con: duckdb.DuckDBPyConnection, values: pa.Array, made: dict[str, str]) -> dict[str, pa.Array]:
-    missing = ", ".join(map(_quoted, MISSING))
-    columns = ", ".join(
-        f"CASE WHEN value NOT IN ({missing}) THEN {macro}(value) END AS {name}" for name, macro in made.items()
-    )
-    rows = con.from_arrow(pa.table({"value": values})).project(columns).to_arrow_table()
-    return {name: rows[name].combine_chunks() for name in made}
+_MISSING: Final = pa.array(MISSING)
+_TEXTS: Final = pa.schema([pa.field("value", pa.string())])
+_DETAILS: Final = pa.schema([pa.field("value", DETAILS)])
+
+
+def _mask_sql(made: dict[str, str], values: str) -> str:
+    columns = (f"{macro}(value) AS {name}" for name, macro in made.items())
+    return f"SELECT {', '.join(columns)} FROM {values}"  # noqa: S608 - names of this module
+
+
+def _details_sql(values: str) -> str:
+    masked = "list_transform(value, lambda d: {'field': redact_text(d.field), 'issue': redact_text(d.issue)})"
+    return f"SELECT {masked} AS value FROM {values}"  # noqa: S608 - names of this module
 
 
 _MASKED: Final = {
@@ -164,6 +173,20 @@ _MASKED: Final = {
 }
 """Canonical column: the columns of the contract that are made from it, each with the macro that masks it."""
 
+_SUSPECT_ID: Final = (
+    r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|^.{129}"
+)
+_SUSPECT: Final = {
+    "request_id": _SUSPECT_ID,
+    "org_id": _SUSPECT_ID,
+    "key_id": _SUSPECT_ID,
+    "client_ip": "[^0-9A-Fa-f.:]|^.$|^.{46}",
+    "user_agent": _SUSPICIOUS,
+    "method": "[^A-Z]|^.{21}",
+    "host": _SUSPICIOUS,
+}
+"""What a value matches wherever its mask would change it, and now and then besides. Other columns are all masked."""
+
 
 def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray:
     if masked.equals(encoded.dictionary):
@@ -171,30 +194,6 @@ def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray
     # Two values may have become one, or none, and a Parquet dictionary holds each once.
     again = masked.dictionary_encode()
     return pa.DictionaryArray.from_arrays(again.indices.take(encoded.indices), again.dictionary)
-
-
-def _are_safe_ids(ids: pa.Array) -> bool:
-    """Whether no id needs masking: request ids differ in every row, so a wider and cheaper look comes first."""
-    longest = pc.max(pc.binary_length(ids)).as_py()
-    return longest <= _LONGEST_ID and not pc.any(pc.match_substring_regex(ids, _MAYBE_UNSAFE_ID)).as_py()
-
-
-def _null_where_missing(ids: pa.Array) -> pa.Array:
-    is_missing = pc.less(pc.binary_length(ids), 2)
-    return pc.if_else(is_missing, pa.scalar(None, ids.type), ids) if pc.any(is_missing).as_py() else ids
-
-
-def _details(con: duckdb.DuckDBPyConnection, column: pa.ChunkedArray) -> pa.Array:
-    given = column.combine_chunks()
-    if given.null_count == len(given):
-        return given
-    indices = pa.array(np.flatnonzero(given.is_valid()), pa.int64())
-    masked = "list_transform(value, lambda d: {'field': redact_text(d.field), 'issue': redact_text(d.issue)})"
-    rows = con.from_arrow(pa.table({"value": given.take(indices)})).project(f"{masked} AS value").to_arrow_table()
-    present = rows["value"].combine_chunks().cast(DETAILS)
-    places = np.full(len(given), -1)
-    places[indices] = np.arange(len(indices))
-    return present.take(pa.array(places, mask=places < 0))
 
 
 def name_mask(key: bytes) -> Callable[[str], str]:

@@ -26,6 +26,7 @@ from ingest.source import TAIL_BYTES, Reader, Source, stored_hash
 
 _BYTES_A_COMMIT: Final = 1 << 28
 _SOURCES_A_COMMIT: Final = 1000
+_THREADS: Final = min(4, os.cpu_count() or 1)  # each holds a chunk and its rows, about 200 MiB
 
 
 @dataclass(frozen=True)
@@ -206,14 +207,14 @@ def _parse(
     groups: list[list[Plan]], lake: Path, key: bytes, choice: Choice, jobs: int, watch: Watch
 ) -> Iterator[Parsed]:
     if jobs > 1 and len(groups) > 1:
-        threads = max(1, (os.cpu_count() or 1) // jobs)
+        threads = max(1, _THREADS // jobs)
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
             futures = [pool.submit(parse_group, group, lake, key, choice, threads) for group in groups]
             for future in futures:
                 yield future.result()
     else:
         for group in groups:
-            yield parse_group(group, lake, key, choice, os.cpu_count() or 1, watch)
+            yield parse_group(group, lake, key, choice, _THREADS, watch)
 
 
 def parse_group(
@@ -261,6 +262,8 @@ def parse_group(
         if writer:
             writer.discard()
         raise
+    finally:
+        lanes.close()
 
 
 def _ledger_row(
@@ -307,7 +310,7 @@ def _dry_run(
         name = redacted(source.name)
         try:
             plan = Plan(source, name, "0" * 64, 0)
-            yield from parse_group([plan], None, key, choice, os.cpu_count() or 1, watch).steps
+            yield from parse_group([plan], None, key, choice, _THREADS, watch).steps
         except (BadInput, OSError) as error:
             yield Step(name, "unreadable", _told(error, source))
 

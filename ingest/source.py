@@ -22,7 +22,7 @@ from ingest.schema import BadInput
 
 HEAD_BYTES: Final = 1 << 16
 TAIL_BYTES: Final = 1 << 12
-CHUNK_BYTES: Final = 40 << 20
+CHUNK_BYTES: Final = 16 << 20
 LONGEST_LINE: Final = 1 << 24
 _MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
