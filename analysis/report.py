@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from ingest.schema import BadInput
-
 if TYPE_CHECKING:
     from analysis.digest import Digest
 
@@ -96,6 +94,7 @@ def report(
     from analysis.findings import read_rule
     from analysis.lake import connect
     from analysis.period import between, day_of
+    from ingest.schema import BadInput
 
     rules = [read_rule(text) for text in fail_on]
     formats = {out: format_name or _format_of(out) for out in outs}
@@ -115,6 +114,8 @@ def report(
 
 
 def _format_of(out: Path) -> str:
+    from ingest.schema import BadInput
+
     if out.suffix not in _SUFFIXES:
         raise BadInput(f"{out}: cannot tell the format from the name; give --format or one of {', '.join(_SUFFIXES)}")
     return _SUFFIXES[out.suffix]
@@ -123,6 +124,7 @@ def _format_of(out: Path) -> str:
 def _write(facts: "Digest", formats: dict[Path, str], format_of_stdout: str) -> None:
     """Each file in one step, a cut one is never seen; standard output where there is no file."""
     from analysis.digest_formats import FORMATS
+    from ingest.schema import BadInput
 
     if not formats:
         click.echo(FORMATS[format_of_stdout](facts), nl=False)
