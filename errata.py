@@ -94,7 +94,7 @@ def demo(ctx: click.Context, lake: Path) -> None:
     click.echo(
         f"\nThe lake is in {lake}. Go on with:\n"
         f"  errata dashboard --lake {lake}\n"
-        f"  errata ask --lake {lake}\n"
+        f"  errata ask errors_by_code --lake {lake}\n"
         f"  errata sql --lake {lake}",
         err=True,
     )
