@@ -145,6 +145,7 @@ def _question_command(question: "Question") -> click.Command:
         show_sql: bool,
         **values: object,
     ) -> None:
+        from analysis.interrupt import interruptibly
         from analysis.lake import connect
         from analysis.output import write_rows
         from analysis.question import answer, call
@@ -153,7 +154,8 @@ def _question_command(question: "Question") -> click.Command:
         if show_sql:
             click.echo(f"{question.sql.rstrip()}\n\n{call(question, parameters)};")
             return
-        write_rows(answer(connect(lake, catalog=catalog), question.name, **parameters), output, out=out, limit=limit)
+        con = connect(lake, catalog=catalog)
+        interruptibly(con, lambda: write_rows(answer(con, question.name, **parameters), output, out=out, limit=limit))
 
     return run
 
@@ -196,16 +198,14 @@ def sql(
 
     The views are requests, errors, rejects, sources and catalogue; every question is a table macro.
     """
-    from analysis.lake import connect
-    from analysis.output import write_query
-
     if query is None and sys.stdin.isatty():
+        from analysis.lake import connect
         from analysis.prompt import prompt
 
         prompt(connect(lake, catalog=catalog), output=output, limit=limit)
         return
     text = sys.stdin.read() if query is None or query == "-" else query
-    write_query(connect(lake, catalog=catalog), text, output, out=out, limit=limit)
+    _write_query(text, lake, catalog, output, out, limit)
 
 
 @click.command(epilog="\b\nExample:\n  errata explain req_8f3k2m")
@@ -219,10 +219,12 @@ def explain(request_id: str, lake: Path, catalog: Path | None, output: str) -> N
 
     from analysis.explain import explain as explain_request
     from analysis.explain import story
+    from analysis.interrupt import interruptibly
     from analysis.lake import connect
     from analysis.output import plain
 
-    explanation = explain_request(connect(lake, catalog=catalog), request_id)
+    con = connect(lake, catalog=catalog)
+    explanation = interruptibly(con, lambda: explain_request(con, request_id))
     if output == "json":
         click.echo(json.dumps(plain(dataclasses.asdict(explanation)), indent=2))
     else:
@@ -234,7 +236,15 @@ def explain(request_id: str, lake: Path, catalog: Path | None, output: str) -> N
 @_output_options
 def status(lake: Path, catalog: Path | None, output: str | None, out: Path | None, limit: int | None) -> None:
     """Show what the lake was fed: a row per source with its lines, rejects and freshness, the latest first."""
+    _write_query(_STATUS, lake, catalog, output, out, limit)
+
+
+def _write_query(
+    text: str, lake: Path, catalog: Path | None, output: str | None, out: Path | None, limit: int | None
+) -> None:
+    from analysis.interrupt import interruptibly
     from analysis.lake import connect
     from analysis.output import write_query
 
-    write_query(connect(lake, catalog=catalog), _STATUS, output, out=out, limit=limit)
+    con = connect(lake, catalog=catalog)
+    interruptibly(con, lambda: write_query(con, text, output, out=out, limit=limit))

@@ -16,14 +16,10 @@ _LAKE_FILE: Final = re.compile(r"""["'](/.+/kind=\w+/day=[^/]+/[^/]+\.parquet)["
 def lake_errors() -> Iterator[None]:
     """Raises LakeDamaged, naming the file, where DuckDB finds one of the lake's data files missing or torn.
 
-    A query that ctrl-C stopped raises KeyboardInterrupt. Every other error of DuckDB passes unchanged.
+    Every other error of DuckDB passes unchanged.
     """
     try:
         yield
-    except RuntimeError as error:
-        if str(error) == "Query interrupted":
-            raise KeyboardInterrupt from error
-        raise
     except duckdb.Error as error:
         file = _LAKE_FILE.search(str(error))
         if file:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import duckdb
 
 from analysis.damage import lake_errors
-from analysis.output import cell_text, inert
+from analysis.output import cell_text, inert, python_values
 from ingest.schema import BadInput
 
 # Retry-After counts whole seconds and clocks differ: a client this much early still honoured it.
@@ -21,6 +21,7 @@ RETRY_AFTER_TOLERANCE_S: Final = 0.25
 _CHAIN_GAP_S: Final = 300.0
 _NEIGHBOURS: Final = 1000
 _SHOWN: Final = 5
+_IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 _FOUND: Final = "FROM requests WHERE kind = $kind AND request_id = $request_id ORDER BY ts, source_id, line"
 _SAME_INTENT: Final = """
@@ -82,17 +83,25 @@ class Explanation:
     data_through: datetime | None
 
     @property
-    def next_attempt(self) -> Attempt | None:
-        """The attempt that came after the request, if any did within a day."""
-        return next(iter(self.attempts[self.position + 1 :]), None)
+    def intent_confidence(self) -> str:
+        """How surely the attempts want the same thing: high with an idempotency key, low for a POST without one."""
+        if self.request["idempotency_hash"] is not None:
+            return "high"
+        return "medium" if self.request["method"] in _IDEMPOTENT_METHODS else "low"
+
+    @property
+    def waited_s(self) -> float | None:
+        """Seconds from the answer to the start of the next attempt that knew it; None if none came within a day."""
+        answered = self.request["ts"]
+        later = (attempt.started for attempt in self.attempts[self.position + 1 :] if attempt.started >= answered)
+        first = min(later, default=None)
+        return None if first is None else float((first - answered).total_seconds())
 
     @property
     def is_retry_after_honoured(self) -> bool | None:
         """Did the caller wait as long as it was asked to? None where it was not asked, or did not come back."""
-        asked, following = self.request["retry_after_s"], self.next_attempt
-        if asked is None or following is None or following.gap_s is None:
-            return None
-        return bool(following.gap_s >= asked - RETRY_AFTER_TOLERANCE_S)
+        asked, waited = self.request["retry_after_s"], self.waited_s
+        return None if asked is None or waited is None else waited >= asked - RETRY_AFTER_TOLERANCE_S
 
 
 def explain(con: duckdb.DuckDBPyConnection, request_id: str) -> Explanation:
@@ -131,8 +140,10 @@ def story(explanation: Explanation) -> str:
 
 
 def _rows(con: duckdb.DuckDBPyConnection, sql: str, **parameters: object) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = con.sql(sql, params=parameters).to_arrow_table().to_pylist()
-    return rows
+    table = con.sql(sql, params=parameters).to_arrow_table()
+    return [
+        dict(zip(table.column_names, row, strict=True)) for row in zip(*map(python_values, table.columns), strict=True)
+    ]
 
 
 def _same_intent(
@@ -186,7 +197,8 @@ def _request(explanation: Explanation) -> Iterator[str]:
     row = explanation.request
     took = "" if row["latency_ms"] is None else f" after {row['latency_ms']:g} ms"
     yield f"{row['request_id']}: {_asked(row)} was answered {_answer(row)} at {cell_text(row['ts'])}{took}"
-    by = ", ".join(str(row[name]) for name in ("org_id", "caller", "client_ip", "user_agent") if row[name] is not None)
+    names = (row[name] for name in ("org_id", "caller", "client_ip", "user_agent"))
+    by = ", ".join(dict.fromkeys(str(name) for name in names if name is not None))
     yield f"  by {by or 'a caller that the log does not name'}"
     yield f"  read from line {row['line']} of source {row['source_id']} ({row['gateway'] or 'unknown gateway'})"
     if explanation.rows_with_this_id > 1:
@@ -224,12 +236,14 @@ def _caller(explanation: Explanation) -> Iterator[str]:
     if row["caller"] is None:
         yield "  The log does not say who called."
         return
-    same = "the same Idempotency-Key" if row["idempotency_hash"] is not None else "the same method and path"
+    same = "with one Idempotency-Key" if row["idempotency_hash"] is not None else f"at {_asked(row)}"
     first, end = explanation.chain
     if end - first > 1:
-        yield f"  Attempt {position - first + 1} of {end - first} with {same}."
+        yield f"  Attempt {position - first + 1} of {end - first} {same}, each after a failure."
     else:
-        yield f"  A single attempt with {same}."
+        yield f"  A single attempt {same}."
+    if explanation.intent_confidence == "low" and len(attempts) > 1:
+        yield "  Without an Idempotency-Key in the log, these may be different things that the caller wanted."
     shown = range(max(0, position - _SHOWN), min(len(attempts), position + _SHOWN + 1))
     for number in shown:
         yield f"  {'>' if number == position else ' '} {_told(attempts[number])}"
@@ -237,28 +251,31 @@ def _caller(explanation: Explanation) -> Iterator[str]:
 
 
 def _outcome(explanation: Explanation) -> Iterator[str]:
-    row, success, following = explanation.request, explanation.success, explanation.next_attempt
+    row, success, waited = explanation.request, explanation.success, explanation.waited_s
     if row["retry_after_s"] is not None:
         asked = f"It was asked to wait {row['retry_after_s']:g} s"
-        if following is None or following.gap_s is None:
+        if waited is None:
             yield f"{asked} and did not come back within a day."
         else:
             verdict = "honoured" if explanation.is_retry_after_honoured else "not honoured"
-            yield f"{asked} and came back after {following.gap_s:g} s: Retry-After {verdict}."
+            yield f"{asked} and came back after {waited:g} s: Retry-After {verdict}."
     if not row["is_error"]:
         return
+    who = "Some attempt" if explanation.intent_confidence == "low" else "It"
     if success is not None:
-        waited = (success.ended - row["ts"]).total_seconds()
-        yield f"It succeeded {waited:g} s later, at {cell_text(success.ended)} ({success.request_id})."
+        seconds = (success.ended - row["ts"]).total_seconds()
+        yield f"{who} succeeded {seconds:g} s later, at {cell_text(success.ended)} ({success.request_id})."
     else:
         through = explanation.data_through
-        yield "It has not succeeded since" + (f" (data through {cell_text(through)})." if through else ".")
+        yield "None has succeeded since" + (f" (data through {cell_text(through)})." if through else ".")
 
 
 def _told(attempt: Attempt) -> str:
-    gap = "" if attempt.gap_s is None else f"  {attempt.gap_s:g} s after the attempt before"
     code = "" if attempt.code is None else f" {attempt.code}"
-    return f"{cell_text(attempt.ended)}  {attempt.status}{code}  {attempt.request_id or '(no id)'}{gap}"
+    told = f"{cell_text(attempt.ended)}  {attempt.status}{code}  {attempt.request_id or '(no id)'}"
+    if attempt.gap_s is None:
+        return told
+    return told + (f"  {attempt.gap_s:g} s after the one before" if attempt.gap_s >= 0 else "  sent before that answer")
 
 
 def _asked(row: dict[str, Any]) -> str:

@@ -10,10 +10,10 @@ import math
 import re
 import sys
 from collections.abc import Callable, Iterator
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import click
 import duckdb
@@ -50,20 +50,17 @@ def write_rows(
     chosen = output or _default_output(out)
     if limit is None:
         limit = TABLE_LIMIT if chosen == "table" else -1
-    with lake_errors():
-        # Ctrl-C stops materialize() at once, a stream only between two batches.
-        chosen_rows = rows.limit(limit + 1).materialize() if limit >= 0 else rows
-        with chosen_rows.to_arrow_reader(10_000) as reader:
-            batches = _Batches(reader, limit)
-            if out is not None:
-                _write_file(batches, chosen, out)
-            elif chosen == "parquet":
-                if sys.stdout.isatty():
-                    raise BadInput("parquet is no text for a terminal; give --out FILE or redirect standard output")
-                _write_parquet(batches, sys.stdout.buffer)
-            else:
-                _WRITERS[chosen](batches, sys.stdout)
-                sys.stdout.flush()
+    with lake_errors(), (rows.limit(limit + 1) if limit >= 0 else rows).to_arrow_reader(10_000) as reader:
+        batches = _Batches(reader, limit)
+        if out is not None:
+            _write_file(batches, chosen, out)
+        elif chosen == "parquet":
+            if sys.stdout.isatty():
+                raise BadInput("parquet is no text for a terminal; give --out FILE or redirect standard output")
+            _write_parquet(batches, sys.stdout.buffer)
+        else:
+            _WRITERS[chosen](batches, sys.stdout)
+            sys.stdout.flush()
     if batches.is_cut:
         click.echo(f"results truncated at --limit {limit}; pass --limit -1 for all rows", err=True)
 
@@ -103,7 +100,9 @@ def cell_text(value: object) -> str:
 def plain(value: object) -> object:
     """`value` as what JSON knows: moments are ISO 8601, bytes are hex digits, NaN and infinities are None."""
     if isinstance(value, datetime):
-        return value.isoformat().removesuffix("+00:00") + ("Z" if value.tzinfo else "")
+        return (
+            value.isoformat() if value.tzinfo is None else f"{value.astimezone(UTC).replace(tzinfo=None).isoformat()}Z"
+        )
     if isinstance(value, date | time):
         return value.isoformat()
     if isinstance(value, Decimal):
@@ -119,6 +118,15 @@ def plain(value: object) -> object:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def python_values(column: "pa.Array[Any] | pa.ChunkedArray[Any]") -> list[Any]:
+    """The values of `column`; moments with a zone are aware and in UTC."""
+    if pa.types.is_timestamp(column.type) and column.type.tz is not None:
+        # Arrow's own conversion of these imports pandas, which costs every command 0.2 s.
+        column = column.cast(pa.timestamp(column.type.unit))
+        return [None if moment is None else moment.replace(tzinfo=UTC) for moment in column.to_pylist()]
+    return list(column.to_pylist())
 
 
 class _Batches:
@@ -152,7 +160,7 @@ class _Batches:
 
     def rows(self) -> Iterator[tuple[object, ...]]:
         for batch in self:
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+            yield from zip(*map(python_values, batch.columns), strict=True)
 
     def names(self) -> list[str]:
         return [inert(name) for name in self.schema.names]
@@ -274,4 +282,5 @@ def _escape(char: str) -> str:
 
 
 def _is_number(data_type: pa.DataType) -> bool:
-    return pa.types.is_integer(data_type) or pa.types.is_floating(data_type) or pa.types.is_decimal(data_type)
+    kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return any(is_kind(data_type) for is_kind in kinds)

@@ -18,6 +18,7 @@ from prompt_toolkit.history import FileHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.lexers import PygmentsLexer
 
+from analysis.interrupt import interruptibly
 from analysis.lake import VIEWS
 from analysis.output import write_query
 from analysis.question import questions
@@ -76,7 +77,7 @@ def is_complete(text: str) -> bool:
 
 def _run(con: duckdb.DuckDBPyConnection, text: str, output: str | None, limit: int | None) -> None:
     try:
-        write_query(con, text, output, limit=limit)
+        interruptibly(con, lambda: write_query(con, text, output, limit=limit))
     except KeyboardInterrupt:
         click.echo("query stopped", err=True)
     except (BadInput, LakeDamaged) as error:

@@ -285,3 +285,17 @@ def test_the_help_of_the_commands_needs_no_engine() -> None:
     )
 
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ask", "errors_by_code"], ["sql", "FROM errors"], ["explain", "req_1"], ["status"]]
+)
+def test_a_command_does_not_wait_for_pandas(lake: Path, arguments: list[str]) -> None:
+    program = (
+        "import sys, analysis.cli as cli\n"
+        "getattr(cli, sys.argv[1])(sys.argv[2:], standalone_mode=False)\n"
+        "print('pandas' in sys.modules, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", program, *arguments, "--lake", str(lake)]
+
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stderr == "False\n"

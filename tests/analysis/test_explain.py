@@ -110,6 +110,31 @@ def test_retry_after_counts_from_the_end_of_the_response_to_the_next_start(
     assert explained(lake, "first").is_retry_after_honoured is is_honoured
 
 
+def test_an_attempt_that_was_under_way_did_not_ignore_the_answer(write_lake: WriteLake) -> None:
+    lake = write_lake([limited(0, "first"), limited(0.05, "under_way"), after(40, "second")])
+
+    explanation = explained(lake, "first")
+
+    assert (explanation.waited_s, explanation.is_retry_after_honoured) == (39.9, True)
+    assert "429 rate_limited  under_way  sent before that answer\n" in story(explanation)
+
+
+@pytest.mark.parametrize(
+    ("fields", "confidence"),
+    [
+        ({"idempotency_hash": "1"}, "high"),
+        ({"method": "GET"}, "medium"),
+        ({"method": "POST"}, "low"),
+        ({"method": None}, "low"),
+    ],
+    ids=["key", "GET", "POST", "no method"],
+)
+def test_the_confidence_says_how_surely_attempts_belong_together(
+    write_lake: WriteLake, fields: Row, confidence: str
+) -> None:
+    assert explained(write_lake([after(0, "first", **fields)]), "first").intent_confidence == confidence
+
+
 def test_nobody_asked_to_wait_is_not_judged(write_lake: WriteLake) -> None:
     lake = write_lake([after(0, "first", status=500, code="internal_error"), after(1, "second")])
 
@@ -167,15 +192,16 @@ What to do (client acts)
   Wait for Retry-After before the next request; spread the load.
 
 What its caller did
-  Attempt 2 of 4 with the same method and path.
+  Attempt 2 of 4 at POST /v1/messages, each after a failure.
+  Without an Idempotency-Key in the log, these may be different things that the caller wanted.
     2026-11-02T08:00:00Z  200  long_before
-    2026-11-02T09:00:00Z  429 rate_limited  first  3599.9 s after the attempt before
-  > 2026-11-02T09:00:01Z  429 rate_limited  second  0.9 s after the attempt before
-    2026-11-02T09:00:32Z  429 rate_limited  third  30.9 s after the attempt before
-    2026-11-02T09:01:40Z  200  success  67.9 s after the attempt before
-    2026-11-02T09:33:20Z  200  later  1899.9 s after the attempt before
+    2026-11-02T09:00:00Z  429 rate_limited  first  3599.9 s after the one before
+  > 2026-11-02T09:00:01Z  429 rate_limited  second  0.9 s after the one before
+    2026-11-02T09:00:32Z  429 rate_limited  third  30.9 s after the one before
+    2026-11-02T09:01:40Z  200  success  67.9 s after the one before
+    2026-11-02T09:33:20Z  200  later  1899.9 s after the one before
   It was asked to wait 30 s and came back after 30.9 s: Retry-After honoured.
-  It succeeded 99 s later, at 2026-11-02T09:01:40Z (success).
+  Some attempt succeeded 99 s later, at 2026-11-02T09:01:40Z (success).
 """,
         id="rate limited",
     ),
@@ -190,13 +216,14 @@ What it means
   The request succeeded.
 
 What its caller did
-  Attempt 4 of 4 with the same method and path.
+  Attempt 4 of 4 at POST /v1/messages, each after a failure.
+  Without an Idempotency-Key in the log, these may be different things that the caller wanted.
     2026-11-02T08:00:00Z  200  long_before
-    2026-11-02T09:00:00Z  429 rate_limited  first  3599.9 s after the attempt before
-    2026-11-02T09:00:01Z  429 rate_limited  second  0.9 s after the attempt before
-    2026-11-02T09:00:32Z  429 rate_limited  third  30.9 s after the attempt before
-  > 2026-11-02T09:01:40Z  200  success  67.9 s after the attempt before
-    2026-11-02T09:33:20Z  200  later  1899.9 s after the attempt before
+    2026-11-02T09:00:00Z  429 rate_limited  first  3599.9 s after the one before
+    2026-11-02T09:00:01Z  429 rate_limited  second  0.9 s after the one before
+    2026-11-02T09:00:32Z  429 rate_limited  third  30.9 s after the one before
+  > 2026-11-02T09:01:40Z  200  success  67.9 s after the one before
+    2026-11-02T09:33:20Z  200  later  1899.9 s after the one before
 """,
         id="success",
     ),
@@ -230,9 +257,9 @@ What to do (client acts)
   Fix the fields named in details and send again; do not retry unchanged.
 
 What its caller did
-  A single attempt with the same Idempotency-Key.
+  A single attempt with one Idempotency-Key.
   > 2026-11-02T09:00:00Z  400 validation_failed  invalid
-  It has not succeeded since (data through 2026-11-03T00:00:00Z).
+  None has succeeded since (data through 2026-11-03T00:00:00Z).
 """,
         id="validation",
     ),
@@ -248,11 +275,12 @@ What it means
   The catalogue does not hold the code teapot.
 
 What its caller did
-  Attempt 1 of 2 with the same method and path.
+  Attempt 1 of 2 at POST /v1/messages, each after a failure.
+  Without an Idempotency-Key in the log, these may be different things that the caller wanted.
   > 2026-11-02T09:00:00Z  418 teapot  unheard_of
-    2026-11-02T09:00:05Z  418 teapot  unheard_of  4.9 s after the attempt before
+    2026-11-02T09:00:05Z  418 teapot  unheard_of  4.9 s after the one before
   It was asked to wait 5 s and came back after 4.9 s: Retry-After honoured.
-  It has not succeeded since (data through 2026-11-03T00:00:00Z).
+  None has succeeded since (data through 2026-11-03T00:00:00Z).
 """,
         id="unknown code",
     ),
@@ -267,10 +295,10 @@ What it means
   The log holds no error code for it (body truncated).
 
 What its caller did
-  A single attempt with the same method and path.
+  A single attempt at POST /v1/messages.
   > 2026-11-02T09:00:00Z  500  no_body
   It was asked to wait 2 s and did not come back within a day.
-  It has not succeeded since (data through 2026-11-03T00:00:00Z).
+  None has succeeded since (data through 2026-11-03T00:00:00Z).
 """,
         id="no code",
     ),

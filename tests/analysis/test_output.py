@@ -83,6 +83,17 @@ def test_json_keeps_types_and_nesting(con: duckdb.DuckDBPyConnection, capsys: py
     ]
 
 
+@pytest.mark.parametrize("expression", ["moment", "[moment]", "{'at': moment}"])
+def test_a_moment_is_written_in_utc_whatever_zone_the_session_is_set_to(
+    con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str], expression: str
+) -> None:
+    con.execute("SET TimeZone = 'Europe/Berlin'")
+
+    write_rows(con.sql(f"SELECT {expression} AS a FROM (SELECT TIMESTAMPTZ '2026-11-02 09:00:00+00' AS moment)"), "csv")
+
+    assert "2026-11-02T09:00:00Z" in capsys.readouterr().out
+
+
 def test_markdown_is_a_table_with_numbers_to_the_right(
     con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]
 ) -> None:
