@@ -15,16 +15,14 @@ from typing import Any, BinaryIO, Final, cast
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import zstandard
-from isal import igzip
 
 from ingest.schema import BadInput
+from ingest.unpack import Unpacked, compression
 
 HEAD_BYTES: Final = 1 << 16
 TAIL_BYTES: Final = 1 << 12
 CHUNK_BYTES: Final = 16 << 20
 LONGEST_LINE: Final = 1 << 24
-_MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 
 
 @dataclass(frozen=True)
@@ -119,14 +117,15 @@ class Reader:
     def __init__(self, source: Source) -> None:
         try:
             stored: BinaryIO = source.path.open("rb") if source.path else sys.stdin.buffer
-            peekable = io.BufferedReader(cast("io.RawIOBase", stored), 1 << 20) if not source.path else stored
-            magic = cast("io.BufferedReader", peekable).peek(4)[:4]
+            peekable = cast("io.BufferedReader", stored)
+            if not source.path:
+                peekable = io.BufferedReader(cast("io.RawIOBase", stored), 1 << 20)
+            magic = peekable.peek(4)[:4]
         except OSError as error:
             raise BadInput(f"{source.name}: cannot be read: {error.strerror}") from error
         self._stored = stored
-        self.compression = next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
-        self._stream = _decompressed(peekable, self.compression)
-        self._closing = (self._stream, stored if source.path else None)
+        self.compression = compression(magic)
+        self._stream: Any = peekable if self.compression == "none" else Unpacked(peekable, self.compression)
         self.is_cut = False
         self.is_growing = self.compression == "none" and source.path is not None
         self._position = 0
@@ -142,7 +141,7 @@ class Reader:
         while filled < len(view) and not self.is_cut:
             try:
                 count = self._stream.readinto(view[filled:])
-            except (EOFError, OSError, zstandard.ZstdError):
+            except (EOFError, OSError):
                 # A copy taken while the gateway was writing, or garbage after the last member: keep what decoded.
                 self.is_cut = True
                 break
@@ -220,9 +219,8 @@ class Reader:
 
     def close(self) -> None:
         """Closes the files that were opened; standard input stays open."""
-        for stream in self._closing:
-            if stream is not None and stream is not sys.stdin.buffer:
-                stream.close()
+        if self._stored is not sys.stdin.buffer:
+            self._stored.close()
 
 
 def line_starts(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
@@ -236,11 +234,3 @@ def line_starts(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     starts = np.zeros(len(ends) + 1, np.int64)
     starts[1:] = ends + 1
     return starts
-
-
-def _decompressed(stored: Any, compression: str) -> Any:
-    if compression == "gzip":
-        return igzip.IGzipFile(fileobj=stored, mode="rb")  # type: ignore[no-untyped-call]  # isal ships no types
-    if compression == "zstd":
-        return zstandard.ZstdDecompressor().stream_reader(stored, read_across_frames=True)
-    return stored
