@@ -24,10 +24,16 @@ _SHOWN: Final = 5
 _IDEMPOTENT_METHODS: Final = frozenset({"GET", "HEAD", "PUT", "DELETE", "OPTIONS"})
 
 _FOUND: Final = "FROM requests WHERE kind = $kind AND request_id = $request_id ORDER BY ts, source_id, line"
+# Plain comparisons, not `caller = `, which is computed: Parquet's statistics and bloom filters then skip row groups.
+_SAME_CALLER: Final = {
+    "key_id": "key_id = $caller",
+    "key_hash": "key_hash = $caller AND key_id IS NULL",
+    "client_ip": "client_ip = $caller AND key_id IS NULL AND key_hash IS NULL",
+}
 _SAME_INTENT: Final = """
 SELECT ts, request_id, status, code, is_error, retry_after_s, latency_ms, source_id, line
 FROM requests
-WHERE caller = $caller
+WHERE {same_caller}
   AND method IS NOT DISTINCT FROM $method
   AND route IS NOT DISTINCT FROM $route
   AND idempotency_hash IS NOT DISTINCT FROM $idempotency_hash
@@ -67,6 +73,7 @@ class Explanation:
     """What the lake knows about one request.
 
     `request` has the columns of the view, `meaning` those of the catalogue, None for a code that it does not hold.
+    `rows_with_this_id` counts errors, or successes where no error has the id.
     `attempts` are those of the same intent in the day before and the day after, at most 1,000 each way, oldest first;
     the request itself is attempts[position]. The slice `chain` of them are the tries that belong together: each but the
     last failed, and the next came within 300 s or four times its Retry-After. `success` is the first later attempt that
@@ -105,22 +112,24 @@ class Explanation:
 
 
 def explain(con: duckdb.DuckDBPyConnection, request_id: str) -> Explanation:
-    """What the lake knows about the request `request_id`; where several rows have that id, about the first of them.
+    """What the lake knows about the request `request_id`; where several rows have that id, about the first error.
 
     Raises BadInput where no row has it.
     """
     with lake_errors():
-        # Errors first: they are asked for, and are a small part of the rows.
+        # A success is looked for only where no error has the id: there are some twenty times as many to read.
         found = _rows(con, _FOUND, kind="error", request_id=request_id)
-        found += _rows(con, _FOUND, kind="ok", request_id=request_id)
+        found = found or _rows(con, _FOUND, kind="ok", request_id=request_id)
         if not found:
             raise BadInput(f'no request in the lake has the id {request_id!r}; ids are in: errata sql "FROM errors"')
         request = found[0]
         meaning = _rows(con, "FROM catalogue WHERE code = $code", code=request["code"])
         data_through = _rows(con, "SELECT max(last_ts) AS data_through FROM sources")[0]["data_through"]
-        rows, success = _same_intent(con, request)
+        rows = _same_intent(con, request, _ATTEMPTS) or [request]
+        position = next(number for number, row in enumerate(rows) if _place(row) == _place(request))
+        later_successes = [row for row in rows[position + 1 :] if not row["is_error"]]
+        later_successes = later_successes or _same_intent(con, request, _FIRST_SUCCESS)
     attempts = tuple(_attempts(rows))
-    position = next(number for number, row in enumerate(rows) if _place(row) == _place(request))
     return Explanation(
         request=request,
         rows_with_this_id=len(found),
@@ -128,7 +137,7 @@ def explain(con: duckdb.DuckDBPyConnection, request_id: str) -> Explanation:
         attempts=attempts,
         position=position,
         chain=_chain(attempts, position),
-        success=next(_attempts(success), None),
+        success=next(_attempts(later_successes), None),
         data_through=data_through,
     )
 
@@ -146,15 +155,13 @@ def _rows(con: duckdb.DuckDBPyConnection, sql: str, **parameters: object) -> lis
     ]
 
 
-def _same_intent(
-    con: duckdb.DuckDBPyConnection, request: dict[str, Any]
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows around `request` that have its intent, itself among them, and the first later one that succeeded."""
-    if request["caller"] is None:
-        return [request], []
+def _same_intent(con: duckdb.DuckDBPyConnection, request: dict[str, Any], sql: str) -> list[dict[str, Any]]:
+    """The rows that `sql` finds with the intent of `request`; none where the log does not say who called."""
+    known_by = next((name for name in _SAME_CALLER if request[name] is not None), None)
+    if known_by is None:
+        return []
     names = ("caller", "method", "route", "path", "idempotency_hash", "day", "ts", "source_id", "line")
-    intent = {name: request[name] for name in names}
-    return _rows(con, _ATTEMPTS, **intent), _rows(con, _FIRST_SUCCESS, **intent)
+    return _rows(con, sql.format(same_caller=_SAME_CALLER[known_by]), **{name: request[name] for name in names})
 
 
 def _place(row: dict[str, Any]) -> tuple[object, object]:

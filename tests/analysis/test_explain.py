@@ -58,6 +58,24 @@ def test_the_attempts_are_those_of_the_same_caller_method_and_path(write_lake: W
     )
 
 
+@pytest.mark.parametrize(
+    ("mine", "other"),
+    [
+        pytest.param({"key_id": "x"}, {"key_id": None, "key_hash": "x"}, id="key id"),
+        pytest.param({"key_id": None, "key_hash": "x"}, {"key_id": "k", "key_hash": "x"}, id="fingerprint"),
+        pytest.param(
+            {"key_id": None, "client_ip": "192.0.2.1"}, {"key_id": "k", "client_ip": "192.0.2.1"}, id="client address"
+        ),
+    ],
+)
+def test_a_caller_is_its_key_else_its_fingerprint_else_its_address(
+    write_lake: WriteLake, mine: Row, other: Row
+) -> None:
+    lake = write_lake([after(0, "first", **mine), after(1, "other", **other), after(2, "second", **mine)])
+
+    assert ids(explained(lake, "first").attempts) == ["first", "second"]
+
+
 def test_a_chain_runs_from_failure_to_failure_until_a_success_or_a_pause(write_lake: WriteLake) -> None:
     explanation = explained(write_lake(STORM), "second")
 
@@ -151,8 +169,8 @@ def test_a_success_is_found_however_much_later(write_lake: WriteLake) -> None:
     assert ids(explanation.attempts) == ["first"]
 
 
-def test_an_id_that_several_requests_have_is_explained_for_the_first_of_them(write_lake: WriteLake) -> None:
-    lake = write_lake([limited(5, "twice"), limited(0, "twice"), after(9, "other")])
+def test_an_id_that_several_requests_have_is_explained_for_the_first_error(write_lake: WriteLake) -> None:
+    lake = write_lake([after(-5, "twice"), limited(5, "twice"), limited(0, "twice"), after(9, "other")])
 
     explanation = explained(lake, "twice")
 
