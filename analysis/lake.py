@@ -22,7 +22,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.csv import ConvertOptions, ParseOptions, read_csv
 
 from analysis.damage import lake_errors
-from analysis.question import install
+from analysis.question import install, literal
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     DETAILS,
@@ -98,7 +98,7 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
     draft.unlink(missing_ok=True)
     try:
         with duckdb.connect() as con:
-            con.execute(f"ATTACH {_text(draft)} AS exported (STORAGE_VERSION 'v1.0.0')")
+            con.execute(f"ATTACH {literal(draft)} AS exported (STORAGE_VERSION 'v1.0.0')")
             con.execute("USE exported")
             _fill(con, files, catalogue)
             con.execute("USE memory")
@@ -192,9 +192,9 @@ def _rows(files: list[str], columns: tuple[Column, ...], derived: str = "") -> s
     columns = PARTITION_COLUMNS + columns
     names = ", ".join(f'"{column.name}"' for column in columns)
     if files:
-        listed = ", ".join(_text(file) for file in files)
+        listed = ", ".join(literal(file) for file in files)
         hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'day': DATE}"
-        return f"SELECT {names}{derived} FROM read_parquet([{listed}], {hive})"  # noqa: S608 - paths are quoted by _text
+        return f"SELECT {names}{derived} FROM read_parquet([{listed}], {hive})"  # noqa: S608 - paths are quoted by literal()
     nulls = ", ".join(f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in columns)
     return f"SELECT {names}{derived} FROM (SELECT {nulls}) WHERE false"  # noqa: S608 - names of the contract
 
@@ -255,11 +255,6 @@ def _typed(entries: Iterable[dict[str, str | int | bool]]) -> pa.Table:
     return read_csv(
         BytesIO(text.getvalue().encode()), parse_options=ParseOptions(newlines_in_values=True), convert_options=types
     )
-
-
-def _text(value: str | Path) -> str:
-    """`value` as an SQL string literal: DDL takes no bound parameters."""
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _one_line(error: Exception) -> str:

@@ -123,8 +123,13 @@ def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> d
 def call(question: Question, parameters: Mapping[str, object]) -> str:
     """The SQL text that asks `question` with `parameters`, to be read, copied and run by a person."""
     types = {parameter.name: parameter.sql_type for parameter in question.parameters}
-    arguments = (f"{key} := {_literal(value)}::{types[key]}" for key, value in parameters.items())
+    arguments = (f"{key} := {literal(value)}::{types[key]}" for key, value in parameters.items())
     return f"FROM {question.name}({', '.join(arguments)})"
+
+
+def literal(value: object) -> str:
+    """`value` as an SQL string, for statements that take no bound parameters."""
+    return "'" + str(value).replace("'", "''") + "'"
 
 
 def find(name: str) -> Question:
@@ -249,10 +254,6 @@ def _bindable(parameter: Parameter, value: object) -> object:
                 f"{parameter.name} has value {value!r}; expected a number like {parameter.default}"
             ) from None
     return str(value)
-
-
-def _literal(value: object) -> str:
-    return "'" + str(value).replace("'", "''") + "'"
 
 
 def _close(word: str, known: Iterable[str]) -> str:
