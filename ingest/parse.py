@@ -161,10 +161,8 @@ def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress
             if _must_wait(chunk, reader, layout):
                 progress.waits = True
                 break
-            end = int(chunk.starts[-1])
-            tail = chunk.data[max(0, end - TAIL_BYTES) : end].tobytes()
-            to_byte = chunk.byte_offset + end + sum(length + 1 for _, _, length in chunk.overlong)
-            running.append((pool.submit(lanes.parse, chunk, layout, source_id), len(chunk), to_byte, tail))
+            batch = pool.submit(lanes.parse, chunk, layout, source_id)
+            running.append((batch, len(chunk), chunk.byte_end, chunk.tail))
             del chunk
             if len(running) > lanes.threads:
                 yield _finished(running, progress)
@@ -195,14 +193,10 @@ def _finished(running: deque[tuple[Future[Batch], int, int, bytes]], progress: P
 
 def _must_wait(chunk: Chunk, reader: Reader, layout: Format) -> bool:
     """Whether `chunk` is an unended last line that may still grow: JSON says where it ends, text does not."""
-    if (
-        len(chunk) != 1
-        or chunk.overlong
-        or chunk.data[-1:].tobytes() == b"\n"
-        or not (reader.is_growing or reader.is_cut)
-    ):
+    if chunk.is_ended or not (reader.is_growing or reader.is_cut):
         return False
-    return layout.layout == "text" or isinstance(careful.read_line(chunk.line(0), 0, layout), careful.Refusal)
+    is_open = chunk.overlong is not None or layout.layout == "text"
+    return is_open or isinstance(careful.read_line(chunk.line(0), 0, layout), careful.Refusal)
 
 
 def _constant(value: str, length: int) -> pa.Array:
@@ -239,16 +233,13 @@ def _null_where(text: pa.Array, is_null: npt.NDArray[np.bool_]) -> pa.Array:
 
 
 def _rejects(chunk: Chunk, refusals: list[careful.Refusal], source_id: str) -> pa.Table:
-    overlong = {index: (offset, length) for index, offset, length in chunk.overlong}
     rows = []
     for refusal in refusals:
         index = refusal.line - chunk.first_line
-        if index in overlong:
-            offset, length = overlong[index]
-            reason: str | None = "overlong"
-        else:
-            offset = chunk.byte_offset + int(chunk.starts[index])
-            length, reason = len(chunk.line(index)), refusal.reason
+        offset = chunk.byte_offset + int(chunk.starts[index])
+        length, reason = len(chunk.line(index)), refusal.reason
+        if chunk.overlong:
+            length, reason = chunk.overlong.byte_length, "overlong"
         if reason is not None:
             rows.append((source_id, refusal.line, offset, length, reason))
     return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], schema=REJECTS)

@@ -22,7 +22,7 @@ from ingest.formats import Format
 from ingest.parse import Lanes, Progress, parse
 from ingest.redact import name_mask
 from ingest.schema import SOURCES, BadInput, table_path
-from ingest.source import TAIL_BYTES, Reader, Source, stored_hash
+from ingest.source import TAIL_BYTES, Reader, Source, replayable, stored_hash
 
 _BYTES_A_COMMIT: Final = 1 << 28
 _SOURCES_A_COMMIT: Final = 1000
@@ -88,19 +88,19 @@ def ingest(
 
     A dry run parses and counts but neither makes a lake nor writes to one. Raises BadInput and LakeDamaged.
     """
-    waiting = list(sources)
     redacted = name_mask(key)
-    if dry_run:
-        yield from _dry_run(waiting, key, choice, watch, redacted)
-        return
-    lakes.create(lake)
-    with lakes.writing(lake):
-        while waiting:
-            plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)), redacted)
-            yield from steps
-            for parsed in _parse(list(_groups(plans)), lake, key, choice, jobs, watch):
-                _commit(lake, parsed)
-                yield from parsed.steps
+    with replayable(sources) as waiting:
+        if dry_run:
+            yield from _dry_run(waiting, key, choice, watch, redacted)
+            return
+        lakes.create(lake)
+        with lakes.writing(lake):
+            while waiting:
+                plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)), redacted)
+                yield from steps
+                for parsed in _parse(list(_groups(plans)), lake, key, choice, jobs, watch):
+                    _commit(lake, parsed)
+                    yield from parsed.steps
 
 
 class Known:

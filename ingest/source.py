@@ -5,12 +5,14 @@ Knows compression, line ends and byte offsets. Knows nothing of what a line says
 
 import glob
 import hashlib
-import io
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from tempfile import NamedTemporaryFile
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,34 +25,63 @@ HEAD_BYTES: Final = 1 << 16
 TAIL_BYTES: Final = 1 << 12
 CHUNK_BYTES: Final = 16 << 20
 LONGEST_LINE: Final = 1 << 24
+_STANDARD_INPUT: Final = "-"
 
 
 @dataclass(frozen=True)
 class Source:
-    """One log as it is stored; `path` is None for standard input."""
+    """One log as it is stored. A stream, a pipe or standard input, can be read once and is whole when it ends."""
 
     name: str
-    path: Path | None
+    path: Path
+    is_stream: bool = False
 
     @property
     def stored_bytes(self) -> int:
-        """Size as stored, compressed or not; 0 for standard input."""
-        return self.path.stat().st_size if self.path else 0
+        """Size as stored, compressed or not; 0 for a stream."""
+        return 0 if self.is_stream else self.path.stat().st_size
+
+
+@dataclass(frozen=True)
+class Overlong:
+    """A line over `LONGEST_LINE`, which nobody holds: its length without its end, and its last bytes with it."""
+
+    byte_length: int
+    tail: bytes
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Whole lines of a source: `starts[i]` to `starts[i + 1]` is line `first_line + i` within `data`, its end included.
 
-    `byte_offset` is where `data` starts in the decompressed source. `overlong` holds (line index, byte offset, byte
-    length) of lines over `LONGEST_LINE`, which are empty in `data`.
+    `byte_offset` is where `data` starts in the decompressed source. An overlong line has a chunk of its own, in which
+    it is empty.
     """
 
     data: npt.NDArray[np.uint8]
     starts: npt.NDArray[np.int64]
     first_line: int
     byte_offset: int
-    overlong: tuple[tuple[int, int, int], ...] = ()
+    overlong: Overlong | None = None
+
+    @property
+    def tail(self) -> bytes:
+        """The last `TAIL_BYTES` bytes of the lines, fewer where they are shorter."""
+        if self.overlong:
+            return self.overlong.tail
+        end = int(self.starts[-1])
+        return self.data[max(0, end - TAIL_BYTES) : end].tobytes()
+
+    @property
+    def byte_end(self) -> int:
+        """Where the lines end in the decompressed source."""
+        length = self.overlong.byte_length + self.is_ended if self.overlong else int(self.starts[-1])
+        return self.byte_offset + length
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether the last line has its end; only the last line of a source may have none."""
+        return self.tail.endswith(b"\n")
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -70,16 +101,42 @@ def expand(paths: Sequence[str]) -> list[Source]:
 
     Hidden files are left out of folders and globs. Raises BadInput for a path that names nothing.
     """
-    found: dict[str, Source] = {}
-    for given in paths:
-        for name in _names(given):
-            found.setdefault(name, Source(name, None if name == "-" else Path(name)))
-    return list(found.values())
+    try:
+        names = dict.fromkeys(name for given in paths for name in _names(given))
+        return [Source(name, Path(name), is_stream=not Path(name).is_file()) for name in names]
+    except OSError as error:
+        raise BadInput(f"{error.filename}: cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def replayable(sources: Iterable[Source]) -> Iterator[list[Source]]:
+    """`sources`, streams among them kept in temporary files as long as the context lasts: a log is read more than once.
+
+    Raises BadInput where a stream cannot be read or kept.
+    """
+    with ExitStack() as stack:
+        yield [stack.enter_context(_kept(source)) if source.is_stream else source for source in sources]
+
+
+@contextmanager
+def _kept(stream: Source) -> Iterator[Source]:
+    with NamedTemporaryFile(prefix="errata-") as file:
+        try:
+            with nullcontext(sys.stdin.buffer) if stream.name == _STANDARD_INPUT else stream.path.open("rb") as packed:
+                shutil.copyfileobj(packed, file, 1 << 20)
+            file.flush()
+        except OSError as error:
+            place = Path(file.name).parent
+            raise BadInput(
+                f"{stream.name}: cannot be kept in {place} while it is read: {error.strerror}. "
+                "Set TMPDIR to another place."
+            ) from error
+        yield replace(stream, path=Path(file.name))
 
 
 def _names(given: str) -> list[str]:
-    if given == "-":
-        return ["-"]
+    if given == _STANDARD_INPUT:
+        return [given]
     path = Path(given)
     if path.is_dir():
         return sorted(
@@ -97,11 +154,9 @@ def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
 
 
-def stored_hash(source: Source) -> str | None:
+def stored_hash(source: Source) -> str:
     """SHA-256 of the size, head and tail of the file as stored: an unchanged file is known without decompressing it."""
-    if source.path is None:
-        return None
-    size = source.stored_bytes
+    size = source.path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with source.path.open("rb") as file:
         digest.update(file.read(HEAD_BYTES))
@@ -116,18 +171,14 @@ class Reader:
 
     def __init__(self, source: Source) -> None:
         try:
-            stored: BinaryIO = source.path.open("rb") if source.path else sys.stdin.buffer
-            peekable = cast("io.BufferedReader", stored)
-            if not source.path:
-                peekable = io.BufferedReader(cast("io.RawIOBase", stored), 1 << 20)
-            magic = peekable.peek(4)[:4]
+            self._stored = source.path.open("rb")
+            magic = self._stored.peek(4)[:4]
         except OSError as error:
             raise BadInput(f"{source.name}: cannot be read: {error.strerror}") from error
-        self._stored = stored
         self.compression = compression(magic)
-        self._stream: Any = peekable if self.compression == "none" else Unpacked(peekable, self.compression)
+        self._stream: Any = self._stored if self.compression == "none" else Unpacked(self._stored, self.compression)
         self.is_cut = False
-        self.is_growing = self.compression == "none" and source.path is not None
+        self.is_growing = self.compression == "none" and not source.is_stream
         self._position = 0
         self._pending = b""
         self.head = self._pending = self._take(HEAD_BYTES)
@@ -177,7 +228,7 @@ class Reader:
         return 0
 
     def chunks(self, first_line: int) -> Iterator[Chunk]:
-        """The rest of the source in whole lines, about `CHUNK_BYTES` a chunk; an unended last line comes by itself."""
+        """The rest of the source in whole lines, about `CHUNK_BYTES` at a time; an unended last line comes alone."""
         rest = np.empty(0, np.uint8)
         while True:
             offset = self._position - len(rest)
@@ -186,41 +237,62 @@ class Reader:
             buffer[: len(rest)] = rest
             fresh = self._fill(buffer.data[len(rest) :])
             data = buffer[: len(rest) + fresh]
-            if not fresh:
-                if len(rest):
-                    yield Chunk(data, np.array([0, len(rest)], np.int64), first_line, offset)
-                return
-            starts = line_starts(data)
+            starts = line_starts(data) if fresh else np.array([0, len(data)], np.int64)
             end = int(starts[-1])
             rest = data[end:]
             if end:
-                yield Chunk(data, starts, first_line, offset)
+                yield from _bounded(data, starts, first_line, offset)
                 first_line += len(starts) - 1
             elif len(data) > LONGEST_LINE:
-                length = len(data) + self._skip_line()
-                yield Chunk(data[:0], np.zeros(2, np.int64), first_line, offset, ((0, offset, length),))
+                yield self._overlong(data, first_line, offset)
                 first_line, rest = first_line + 1, data[:0]
+            if not fresh:
+                return
 
-    def _skip_line(self) -> int:
-        """Moves on to the end of a line that is too long to hold; gives the bytes passed, without the line end."""
-        passed = 0
-        while part := self._take(1 << 20):
-            end = part.find(b"\n")
-            if end >= 0:
-                self._pending = part[end + 1 :] + self._pending
-                self._position -= len(part) - end - 1
-                return passed + end
-            passed += len(part)
-        return passed
+    def _overlong(self, start: npt.NDArray[np.uint8], first_line: int, offset: int) -> Chunk:
+        """The line that starts with `start` and is too long to hold; moves on to its end."""
+        length, tail = len(start), start[-TAIL_BYTES:].tobytes()
+        while not tail.endswith(b"\n") and (part := self._take(1 << 20)):
+            end = part.find(b"\n") + 1 or len(part)
+            self._pending = part[end:] + self._pending
+            length, tail = length + end, (tail + part[:end])[-TAIL_BYTES:]
+        self._position = offset + length
+        return _overlong(length, tail, first_line, offset)
 
     def stored_position(self) -> int:
         """How many bytes of the source as stored have been read."""
-        return self._stored.tell() if self._stored is not sys.stdin.buffer else self._position
+        return self._stored.tell()
 
     def close(self) -> None:
-        """Closes the files that were opened; standard input stays open."""
-        if self._stored is not sys.stdin.buffer:
-            self._stored.close()
+        """Closes the file that was opened."""
+        self._stored.close()
+
+
+def _bounded(
+    data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], first_line: int, offset: int
+) -> Iterator[Chunk]:
+    """The lines of `data` as one chunk, or as more where a line is overlong."""
+    first = 0
+    for index in np.flatnonzero(np.diff(starts) > LONGEST_LINE):
+        start, end = int(starts[index]), int(starts[index + 1])
+        is_ended = data[end - 1] == ord("\n")
+        if end - start - is_ended > LONGEST_LINE:
+            yield from _part(data, starts[first : index + 1], first_line + first, offset)
+            tail = data[max(start, end - TAIL_BYTES) : end].tobytes()
+            yield _overlong(end - start, tail, first_line + int(index), offset + start)
+            first = int(index) + 1
+    yield from _part(data, starts[first:], first_line + first, offset)
+
+
+def _part(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], first_line: int, offset: int) -> Iterator[Chunk]:
+    if len(starts) > 1:
+        start = int(starts[0])
+        yield Chunk(data[start:], starts - start, first_line, offset + start)
+
+
+def _overlong(length: int, tail: bytes, line: int, offset: int) -> Chunk:
+    found = Overlong(length - tail.endswith(b"\n"), tail)
+    return Chunk(np.empty(0, np.uint8), np.zeros(2, np.int64), line, offset, found)
 
 
 def line_starts(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -2,10 +2,12 @@
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Thread
 from typing import Final
 
 import pytest
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from ingest import source
 from ingest.schema import BadInput
-from ingest.source import Chunk, Reader, Source, expand, stored_hash
+from ingest.source import Chunk, Overlong, Reader, Source, expand, replayable, stored_hash
 
 TEXT: Final = b"".join(b"line %d\n" % number for number in range(200))
 BYTES: Final = st.lists(st.sampled_from([b"\n", b"\r\n", b"\r", b"\0", b"\xff", b"a", b"bc", b"d" * 9, b"e" * 40])).map(
@@ -201,16 +203,44 @@ def test_an_unchanged_file_has_the_same_hash_and_any_other_another(tmp_path: Pat
     assert len(hashes - {first}) == len(others)
 
 
-def test_standard_input_is_read_once_and_its_compression_is_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    given = Source("-", None)
-    piped = io.TextIOWrapper(io.BufferedReader(io.BytesIO(gzip.compress(TEXT))))
+def test_standard_input_can_be_read_more_than_once_and_compressed_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    piped = io.TextIOWrapper(io.BytesIO(gzip.compress(TEXT)))
     monkeypatch.setattr("sys.stdin", piped)
 
-    with opened(given) as reader:
-        assert reader.compression == "gzip"
-        assert b"".join(line for part in reader.chunks(1) for line in raw(part)) == TEXT
+    with replayable(expand(["-"])) as [given]:
+        assert [read(given), read(given)] == [(TEXT, False)] * 2
+        assert stored_hash(given) == stored_hash(given)
     assert not piped.buffer.closed
-    assert stored_hash(given) is None
+
+
+def test_a_named_pipe_can_be_read_more_than_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = Thread(target=pipe.write_bytes, args=(TEXT,))
+    writer.start()
+
+    with replayable(expand([str(pipe)])) as [given]:
+        assert (given.name, given.stored_bytes) == (str(pipe), 0)
+        assert [read(given), read(given)] == [(TEXT, False)] * 2
+    writer.join()
+
+
+def test_what_is_kept_of_a_stream_is_private_and_goes_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(TEXT)))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    with replayable(expand(["-"])) as [given]:
+        assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+        assert given.path.parent == tmp_path
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_needs_no_keeping(tmp_path: Path) -> None:
+    given = stored(tmp_path, TEXT)
+
+    with replayable([given]) as sources:
+        assert sources == [given]
 
 
 @pytest.fixture
@@ -254,12 +284,64 @@ def test_paths_name_sources_each_once_and_in_order(folder: Path, paths: list[str
     assert [given.name for given in expand(paths)] == names
 
 
+@given(
+    lengths=st.lists(st.integers(0, 60), max_size=12),
+    chunk=st.integers(1, 80),
+    longest=st.integers(1, 50),
+    is_ended=st.booleans(),
+)
+def test_a_line_over_the_limit_is_held_by_nobody_wherever_it_stands(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], chunk: int, longest: int, is_ended: bool
+) -> None:
+    lines = [b"x" * length + b"\n" for length in lengths]
+    if lines and not is_ended:
+        lines[-1] = lines[-1][:-1]
+    data = b"".join(lines)
+
+    with bounds(chunk=chunk, longest=longest), opened(stored(tmp_path_factory.getbasetemp(), data)) as reader:
+        chunks = list(reader.chunks(1))
+
+    number, offset = 1, 0
+    for part in chunks:
+        assert (part.first_line, part.byte_offset) == (number, offset)
+        of_part = lines[number - 1 : number - 1 + len(part)]
+        if part.overlong:
+            assert part.overlong == Overlong(len(of_part[0].rstrip(b"\n")), of_part[0])
+            assert part.overlong.byte_length > longest
+            assert raw(part) == [b""]
+        else:
+            assert raw(part) == of_part
+            assert max(len(line.rstrip(b"\n")) for line in of_part) <= longest
+        number, offset = number + len(part), offset + sum(map(len, of_part))
+        assert (part.byte_end, part.tail, part.is_ended) == (
+            offset,
+            b"".join(of_part),
+            of_part[-1].endswith(b"\n"),
+        )
+    assert (number - 1, offset) == (len([line for line in lines if line]), len(data))
+
+
+def test_of_a_line_over_the_limit_the_last_bytes_are_known(tmp_path: Path) -> None:
+    data = b"".join(b"%06d," % number for number in range(40_000)) + b"\nshort\n"
+
+    with bounds(chunk=1000, longest=2000), opened(stored(tmp_path, data)) as reader:
+        overlong, rest = reader.chunks(1)
+
+    assert overlong.tail == data[: -len(b"short\n")][-source.TAIL_BYTES :]
+    assert raw(rest) == [b"short\n"]
+
+
 @pytest.mark.parametrize("path", ["missing.log", "*.gz", "old/deep/*.log"])
 def test_a_path_that_names_nothing_is_refused_by_its_name(folder: Path, path: str) -> None:
     with pytest.raises(BadInput, match="found nothing there") as raised:
         expand(["a.log", path])
 
     assert str(raised.value).startswith(f"{path}: expected a file, a folder or a glob")
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(BadInput, match="a: cannot be read: File name too long"):
+        expand(["a" * 1000])
 
 
 def test_a_file_whose_name_looks_like_a_glob_is_that_file(folder: Path) -> None:
