@@ -18,6 +18,7 @@ BodyState = Literal["whole", "truncated", "absent", "undecodable"]
 
 MOST_DECODED_BYTES: Final = 1 << 20
 _DEEPEST: Final = 5
+_MOST_CUT: Final = 1 << 16
 _MISSING: Final = frozenset({b"", b"-", b"null", b"(null)", b"(not set)"})
 
 
@@ -40,11 +41,17 @@ def decode(body: bytes) -> Envelope:
         return Envelope("absent")
     if stripped.startswith(b"<"):
         return Envelope("whole")
+    cut = None
     for text in _decodings(stripped):
-        found = _from_json(text)
+        try:
+            found = _from_json(text)
+        except RecursionError:
+            return _start_of(text, "undecodable")
         if found is not None:
             return found
-    return _from_rest(stripped)
+        if text.startswith(("{", "[")) and (cut is None or cut.code is None):
+            cut = _start_of(text, "truncated")
+    return cut or Envelope("whole" if _is_text(stripped) else "undecodable")
 
 
 def _strip(body: bytes) -> bytes:
@@ -77,18 +84,26 @@ def _gunzipped(body: bytes) -> str:
 
 
 def _unbase64(text: str) -> str:
-    padded = text.translate(str.maketrans("-_", "+/")) + "=" * (-len(text) % 4)
-    raw = base64.b64decode(padded, validate=True)
+    text = text.translate(str.maketrans("-_", "+/")).rstrip("=")
+    # Of a text that was cut, one letter may be left over that stands for less than a byte.
+    whole = text[: len(text) - (len(text) % 4 == 1)]
+    raw = base64.b64decode(whole + "=" * (-len(whole) % 4), validate=True)
     if raw.startswith(b"\x1f\x8b"):
         return _gunzipped(raw)
     # A recorded HTTP response in wire form: the body follows the blank line.
     wire = raw.partition(b"\r\n\r\n")[2] if raw.startswith(b"HTTP/") else raw
-    return wire[:MOST_DECODED_BYTES].decode("utf-8")
+    return wire[:MOST_DECODED_BYTES].decode("utf-8", "replace")
 
 
 def _unhex(marker: str) -> Callable[[str], str]:
     pattern = re.compile(re.escape(marker) + "([0-9A-Fa-f]{2})")
     return lambda text: pattern.sub(lambda match: chr(int(match.group(1), 16)), text)
+
+
+def _unescaped(text: str) -> str:
+    """Text that was escaped for JSON, with its quotes or without, and may be cut, even inside an escape."""
+    uncut = re.sub(r"\\+(?:u[0-9A-Fa-f]{0,3})?$", "", text.removeprefix('"'))
+    return str(json.loads(f'"{uncut}"', strict=False))
 
 
 def _last_envelope_line(text: str) -> str:
@@ -100,7 +115,7 @@ _ESCAPINGS: Final[tuple[tuple[Callable[[str], bool], Callable[[str], str]], ...]
     (lambda text: "\n" in text, _last_envelope_line),
     (lambda text: "\\x22" in text[:64] or text.startswith("\\x7B"), _unhex("\\x")),
     (lambda text: "#22" in text[:64] or text.startswith("#7B"), _unhex("#")),
-    (lambda text: text.startswith('{\\"'), lambda text: str(json.loads(f'"{text}"'))),
+    (lambda text: text.startswith(('{\\"', '"{\\"')), _unescaped),
     (lambda text: text[:3].upper() in {"%7B", "%5B"}, urllib.parse.unquote),
     (lambda text: re.fullmatch(r"[A-Za-z0-9+/_-]{16,}={0,2}", text) is not None, _unbase64),
 )
@@ -112,7 +127,7 @@ def _from_json(text: str) -> Envelope | None:
     for _ in range(_DEEPEST):
         try:
             value = json.loads(value, strict=False)
-        except (ValueError, RecursionError):
+        except ValueError:
             return None
         if not isinstance(value, str):
             break
@@ -159,22 +174,23 @@ def _detail(item: object) -> tuple[str | None, str | None]:
     return None, as_text(item)
 
 
-_CUT_CODE: Final = re.compile(r'^\{\s*"object"\s*:\s*"error"\s*,\s*"code"\s*:\s*"([^"\\]{1,64})"')
-_CUT_TEXT: Final = re.compile(r'"(message|request_id|docs_url)"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_CODE: Final = re.compile(r'^\{\s*"object"\s*:\s*"error"\s*,\s*"code"\s*:\s*"([^"\\]{1,64})"')
+_SAID: Final = re.compile(
+    r'"(message|request_id|docs_url)"\s*:\s*("[^"\\]*(?:\\(?:["\\/bfnrt]|u[0-9A-Fa-f]{4})[^"\\]*)*")'
+)
 _PRINTABLE: Final = re.compile(r"[^\x00-\x08\x0b\x0c\x0e-\x1f\ufffd]*")
 
 
-def _from_rest(body: bytes) -> Envelope:
-    """A body that no decoding made JSON of: cut JSON keeps the code that it starts with, plain text is whole."""
-    text = body.decode("utf-8", "replace")
-    if text.startswith(("{", "[")):
-        start = _CUT_CODE.match(text)
-        head = text[: text.find('"details"')] if '"details"' in text else text
-        said = (
-            {name: str(json.loads(f'"{value}"', strict=False)) for name, value in _CUT_TEXT.findall(head)}
-            if start
-            else {}
-        )
-        code = start.group(1) if start else None
-        return Envelope("truncated", code, said.get("message"), said.get("request_id"), said.get("docs_url"))
-    return Envelope("whole" if _PRINTABLE.fullmatch(text) and not body.startswith(b"\x1f\x8b") else "undecodable")
+def _start_of(text: str, body_state: BodyState) -> Envelope:
+    """What JSON text that cannot be parsed says before its details; nothing where it does not start as an envelope."""
+    code = _CODE.match(text)
+    if not code:
+        return Envelope(body_state)
+    before_details = text[:_MOST_CUT].split('"details"', 1)[0]
+    said = {name: str(json.loads(value, strict=False)) for name, value in _SAID.findall(before_details)}
+    return Envelope(body_state, code.group(1), said.get("message"), said.get("request_id"), said.get("docs_url"))
+
+
+def _is_text(body: bytes) -> bool:
+    is_gzip = body.startswith(b"\x1f\x8b")
+    return not is_gzip and _PRINTABLE.fullmatch(body.decode("utf-8", "replace")) is not None
