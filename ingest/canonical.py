@@ -52,15 +52,17 @@ CREATE OR REPLACE MACRO is_route(path) AS
     AND NOT regexp_matches(path, '[bcdfghjklmnpqrstvwxz]{6}');
 CREATE OR REPLACE MACRO with_plain_ids_folded(path) AS
     regexp_replace(path, '/(?:[A-Za-z]{1,12}[_-])?[0-9a-zA-Z-]*[0-9][0-9a-zA-Z-]{8,}', '/{id}', 'g');
-CREATE OR REPLACE MACRO route_of(path) AS
-    CASE WHEN is_route(path) THEN path
-    WHEN is_route(with_plain_ids_folded(path)) THEN with_plain_ids_folded(path)
+CREATE OR REPLACE MACRO route_of(path, folded) AS
+    CASE WHEN is_route(folded) THEN folded
     ELSE array_to_string(list_transform(string_split(path, '/'), lambda segment:
         CASE WHEN is_word(segment) THEN segment ELSE '{id}' END), '/') END;
 CREATE OR REPLACE MACRO last_try(value) AS
     coalesce(TRY_CAST(value AS DOUBLE), TRY_CAST(regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) AS DOUBLE));
 """
-"""A path segment is an id unless it is made of words: a digit makes it one, save in versions and technical names."""
+"""A path segment is an id unless it is made of words: a digit makes it one, save in versions and technical names.
+
+`route_of(path, with_plain_ids_folded(path))` is the route: most paths need no look at each segment.
+"""
 
 
 def canonical_sql(layout: Format, records: str) -> str:
@@ -109,6 +111,14 @@ def canonical_sql(layout: Format, records: str) -> str:
             CASE WHEN logged_us IS NULL THEN 'no_timestamp' WHEN ts IS NULL THEN 'impossible_timestamp'
                 WHEN status IS NULL OR status NOT BETWEEN 100 AND 999 THEN 'no_status' END AS reject_reason
         FROM ({answered})"""
+
+
+def plain_sql(layout: Format, successes: str) -> str:
+    """As `canonical_sql` over plain successes, without the columns that are null in all of them."""
+    return f"""
+        SELECT * EXCLUDE (code, message, docs_url, details, body_state, gateway_reason, is_refused, reject_reason)
+        FROM ({canonical_sql(layout, successes)})
+        WHERE reject_reason IS NULL"""
 
 
 def _request_part(field: str, pattern: str, layout: Format) -> str:

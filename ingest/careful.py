@@ -85,6 +85,15 @@ def _from_json(text: str, layout: Format) -> dict[str, str | None] | str:
     return {name: _first(record, paths) for name, paths in layout.columns.items()}
 
 
+def record_keys(data: bytes) -> frozenset[str] | None:
+    """The keys of the JSON object on a line, or None where there is none."""
+    try:
+        record = json.loads(data.decode("utf-8", "replace"), strict=False)
+    except (ValueError, RecursionError):
+        return None
+    return frozenset(record) if isinstance(record, dict) else None
+
+
 def _first(record: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> str | None:
     for path in paths:
         value: Any = record

@@ -26,10 +26,7 @@ def records_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
     Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing. With `is_clean` a
     line of broken JSON makes the whole query raise, for a fifth less time.
     """
-    if layout.layout == "json":
-        record = _json_record(layout, lines, "{}" if is_clean else "TRY({})")
-    else:
-        record = _text_record(layout, lines)
+    record = _record(layout, lines, is_clean=is_clean)
     bodies = f"SELECT *, {_MAY_HOLD_ENVELOPE} AS may_hold_envelope FROM ({record})"
     envelopes = f"""
         SELECT *, CASE WHEN may_hold_envelope THEN TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
@@ -44,6 +41,28 @@ def records_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
             is_refused OR CASE WHEN may_hold_envelope THEN NOT coalesce({_IS_PLAIN_ENVELOPE}, false) ELSE false END
                 AS is_refused
         FROM ({detailed})"""
+
+
+def successes_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
+    """As `records_sql`, of plain successes alone: lines with a status below 400, no code and no body to look into."""
+    record = _record(layout, lines, is_clean=is_clean)
+    columns = ", ".join(_NOT_IN_A_SUCCESS.get(name, _column(name, layout)) for name in RECORDS.names[1:])
+    code = "AND field_code IS NULL" if layout.has("code") else ""
+    return f"""
+        SELECT line, {columns}, false AS is_refused
+        FROM ({record})
+        WHERE NOT is_refused AND body IS NULL AND length(status) = 3 AND status < '400' {code}"""
+
+
+_NOT_IN_A_SUCCESS: Final = {
+    "code": "NULL::VARCHAR AS code",
+    "message": "NULL::VARCHAR AS message",
+    "envelope_request_id": "NULL::VARCHAR AS envelope_request_id",
+    "docs_url": "NULL::VARCHAR AS docs_url",
+    "details": "NULL::STRUCT(field VARCHAR, issue VARCHAR)[] AS details",
+    "body_state": "NULL::VARCHAR AS body_state",
+    "is_html": "false AS is_html",
+}
 
 
 _MAY_HOLD_ENVELOPE: Final = """
@@ -74,6 +93,12 @@ def _column(name: str, layout: Format) -> str:
             return f"NULL::VARCHAR AS {name}"
         case _:
             return name
+
+
+def _record(layout: Format, lines: str, *, is_clean: bool) -> str:
+    if layout.layout == "json":
+        return _json_record(layout, lines, "{}" if is_clean else "TRY({})")
+    return _text_record(layout, lines)
 
 
 def _json_record(layout: Format, lines: str, attempt: str) -> str:

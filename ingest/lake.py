@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -111,11 +111,11 @@ class Writer:
 
     def add(self, batch: Batch) -> None:
         """Takes the rows of one batch; writes a row group once enough rows of a kind and day have come together."""
-        if not isinstance(batch.requests, Redacted):
-            raise TypeError("the lake takes request rows only from `redact`")
-        rows = batch.requests.rows
-        for key, part in _by_kind_and_day(rows):
-            self._add(key, part)
+        for requests in batch.requests:
+            if not isinstance(requests, Redacted):
+                raise TypeError("the lake takes request rows only as `Redacted`")
+            for key, part in _by_kind_and_day(requests.rows):
+                self._add(key, part)
         if len(batch.rejects):
             self._add(("reject", self._ingested_on), batch.rejects)
 
@@ -206,12 +206,16 @@ def _add_action(lake: Path, file: DataFile) -> AddAction:
 
 
 def _by_kind_and_day(rows: pa.Table) -> Iterator[tuple[tuple[str, date], pa.Table]]:
-    for day in pc.unique(rows["day"]).to_pylist():
-        of_day = rows if pc.all(pc.equal(rows["day"], day)).as_py() else rows.filter(pc.equal(rows["day"], day))
-        for kind in ("ok", "error"):
-            part = of_day.filter(pc.equal(of_day["kind"], kind)).drop_columns(_PARTITIONS)
-            if len(part):
-                yield (kind, day), part
+    for day, of_day in _by(rows, "day"):
+        for kind, part in _by(of_day, "kind"):
+            yield (kind, day), part.drop_columns(_PARTITIONS)
+
+
+def _by(rows: pa.Table, name: str) -> Iterator[tuple[Any, pa.Table]]:
+    """`rows` by the values of a column; without a copy where there is but one."""
+    values = pc.unique(rows[name])
+    for value in values:
+        yield value.as_py(), rows if len(values) == 1 else rows.filter(pc.equal(rows[name], value))
 
 
 def _leaves(schema: pa.Schema) -> list[str]:

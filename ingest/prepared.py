@@ -18,12 +18,16 @@ class Prepared:
         """`query` is given the name of a relation with `schema`, and gives the SQL to run over it."""
         self._con = con
         self._name = name
+        self._query = query
         self._table = schema.empty_table()
-        con.register(f"{name}_input", self)
-        con.execute(f"PREPARE {name} AS {query(f'{name}_input')}")
+        self._is_planned = False
 
     def run(self, table: pa.Table) -> pa.Table:
         """The result of the query over `table`, in its order; raises what DuckDB raises."""
+        if not self._is_planned:
+            self._con.register(f"{self._name}_input", self)
+            self._con.execute(f"PREPARE {self._name} AS {self._query(f'{self._name}_input')}")
+            self._is_planned = True
         self._table = table
         return self._con.sql(f"EXECUTE {self._name}").to_arrow_table()
 

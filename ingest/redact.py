@@ -41,7 +41,7 @@ _NATIONAL: Final = (
 )
 # One cheap look decides for most values that nothing can be in them.
 _SUSPICIOUS: Final = (
-    r"@|%|://|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|eyJ"
+    r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|eyJ"
     r"|(?i:bearer|basic|key|token|secret|passw|pwd|signature|credential)"
 )
 _MASKS: Final = (
@@ -78,9 +78,9 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
         CREATE OR REPLACE MACRO redact_id(value) AS
             CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > 128
                 THEN '#' || keyed_hash(value) ELSE value END;
-        CREATE OR REPLACE MACRO redact_path(value) AS
+        CREATE OR REPLACE MACRO redact_path(value, folded) AS
             CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
-                THEN route_of(value) || '#' || left(keyed_hash(value), 12) ELSE value END;
+                THEN route_of(value, folded) || '#' || left(keyed_hash(value), 12) ELSE value END;
         CREATE OR REPLACE MACRO redact_code(value) AS
             redact_text(regexp_replace(left(value, 64), '[^A-Za-z0-9_.:/#-]', '?', 'g'));
         CREATE OR REPLACE MACRO redact_url(value) AS redact_text(split_part(split_part(value, '?', 1), '@', -1));
@@ -101,12 +101,17 @@ class Door:
         self._con = con
         self._queries: dict[str, Prepared] = {}
 
-    def redact(self, canonical: pa.Table) -> Redacted:
-        """`canonical`, rows as `canonical_sql` gives them, redacted. Each value is looked at once."""
-        columns: dict[str, pa.ChunkedArray | pa.Array] = {name: canonical[name] for name in canonical.column_names}
+    def redact(self, canonical: pa.Table, constants: dict[str, str]) -> Redacted:
+        """`canonical`, rows of `canonical_sql` or `plain_sql`, redacted; `constants` are the same in every row."""
+        columns = {name: canonical[name] for name in canonical.column_names}
         for given, made in _MASKED.items():
-            columns |= self._by_value(given, canonical[given].combine_chunks(), made)
-        columns["details"] = self._details(canonical["details"].combine_chunks())
+            if given in columns:
+                columns |= self._by_value(given, canonical[given].combine_chunks(), made)
+        if "details" in columns:
+            columns["details"] = self._details(canonical["details"].combine_chunks())
+        columns |= {name: _constant(value, len(canonical)) for name, value in constants.items()}
+        absent = {name: pa.nulls(len(canonical), kind) for name, kind in _ABSENT.items() if name not in columns}
+        columns |= absent
         return Redacted(pa.table({name: columns[name] for name in (*REQUESTS.names, "day", "kind")}))
 
     def _by_value(self, name: str, given: pa.Array, made: dict[str, str]) -> dict[str, pa.Array]:
@@ -147,8 +152,8 @@ _DETAILS: Final = pa.schema([pa.field("value", DETAILS)])
 
 
 def _mask_sql(made: dict[str, str], values: str) -> str:
-    columns = (f"{macro}(value) AS {name}" for name, macro in made.items())
-    return f"SELECT {', '.join(columns)} FROM {values}"  # noqa: S608 - names of this module
+    columns = (f"{mask} AS {name}" for name, mask in made.items())
+    return f"SELECT {', '.join(columns)} FROM (SELECT value, with_plain_ids_folded(value) AS folded FROM {values})"  # noqa: S608 - names of this module
 
 
 def _details_sql(values: str) -> str:
@@ -157,21 +162,21 @@ def _details_sql(values: str) -> str:
 
 
 _MASKED: Final = {
-    "request_id": {"request_id": "redact_id"},
-    "org_id": {"org_id": "redact_id"},
-    "key_id": {"key_id": "redact_id"},
-    "presented_key": {"key_hash": "key_hash"},
-    "client_ip": {"client_ip": "address"},
-    "user_agent": {"user_agent": "redact_text"},
-    "method": {"method": "http_method"},
-    "path": {"route": "route_of", "path": "redact_path"},
-    "code": {"code": "redact_code"},
-    "message": {"message": "redact_text"},
-    "docs_url": {"docs_url": "redact_url"},
-    "idempotency_key": {"idempotency_hash": "keyed_hash"},
-    "host": {"host": "redact_text"},
+    "request_id": {"request_id": "redact_id(value)"},
+    "org_id": {"org_id": "redact_id(value)"},
+    "key_id": {"key_id": "redact_id(value)"},
+    "presented_key": {"key_hash": "key_hash(value)"},
+    "client_ip": {"client_ip": "address(value)"},
+    "user_agent": {"user_agent": "redact_text(value)"},
+    "method": {"method": "http_method(value)"},
+    "path": {"route": "route_of(value, folded)", "path": "redact_path(value, folded)"},
+    "code": {"code": "redact_code(value)"},
+    "message": {"message": "redact_text(value)"},
+    "docs_url": {"docs_url": "redact_url(value)"},
+    "idempotency_key": {"idempotency_hash": "keyed_hash(value)"},
+    "host": {"host": "redact_text(value)"},
 }
-"""Canonical column: the columns of the contract that are made from it, each with the macro that masks it."""
+"""Canonical column: the columns of the contract that are made from it, each with the expression that masks it."""
 
 _SUSPECT_ID: Final = (
     r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|^.{129}"
@@ -183,9 +188,28 @@ _SUSPECT: Final = {
     "client_ip": "[^0-9A-Fa-f.:]|^.$|^.{46}",
     "user_agent": _SUSPICIOUS,
     "method": "[^A-Z]|^.{21}",
+    "code": rf"[^A-Za-z0-9_.:/#-]|^.{{65}}|{_SUSPICIOUS}",
+    "message": _SUSPICIOUS,
+    "docs_url": rf"\?|{_SUSPICIOUS}",
     "host": _SUSPICIOUS,
 }
 """What a value matches wherever its mask would change it, and now and then besides. Other columns are all masked."""
+
+
+_DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())
+_ABSENT: Final = {
+    "code": _DICTIONARY,
+    "message": _DICTIONARY,
+    "docs_url": _DICTIONARY,
+    "details": DETAILS,
+    "body_state": pa.string(),
+    "gateway_reason": pa.string(),
+}
+"""Columns that plain successes do not have, with the types in which they come from other rows."""
+
+
+def _constant(value: str, length: int) -> pa.Array:
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(length, np.int32)), pa.array([value]))
 
 
 def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray:

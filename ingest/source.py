@@ -23,7 +23,7 @@ from ingest.unpack import Unpacked, compression
 
 HEAD_BYTES: Final = 1 << 16
 TAIL_BYTES: Final = 1 << 12
-CHUNK_BYTES: Final = 16 << 20
+CHUNK_BYTES: Final = 24 << 20
 LONGEST_LINE: Final = 1 << 24
 _STANDARD_INPUT: Final = "-"
 
@@ -230,6 +230,7 @@ class Reader:
     def chunks(self, first_line: int) -> Iterator[Chunk]:
         """The rest of the source in whole lines, about `CHUNK_BYTES` at a time; an unended last line comes alone."""
         rest = np.empty(0, np.uint8)
+        scratch = np.empty(0, np.bool_)
         while True:
             offset = self._position - len(rest)
             # NumPy asks for huge pages: bytes of this size would cost a page fault for every 4 KiB.
@@ -237,7 +238,9 @@ class Reader:
             buffer[: len(rest)] = rest
             fresh = self._fill(buffer.data[len(rest) :])
             data = buffer[: len(rest) + fresh]
-            starts = line_starts(data) if fresh else np.array([0, len(data)], np.int64)
+            if len(scratch) < len(data):
+                scratch = np.empty(len(data) + CHUNK_BYTES // 8, np.bool_)
+            starts = line_starts(data, scratch) if fresh else np.array([0, len(data)], np.int64)
             end = int(starts[-1])
             rest = data[end:]
             if end:
@@ -295,9 +298,12 @@ def _overlong(length: int, tail: bytes, line: int, offset: int) -> Chunk:
     return Chunk(np.empty(0, np.uint8), np.zeros(2, np.int64), line, offset, found)
 
 
-def line_starts(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Where each whole line of `data` starts, and where the last one ends: n + 1 offsets for n lines."""
-    is_end = data == ord("\n")
+def line_starts(data: npt.NDArray[np.uint8], scratch: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """Where each whole line of `data` starts, and where the last one ends: n + 1 offsets for n lines.
+
+    `scratch` is overwritten and at least as long as `data`: memory that is fresh each time costs more than the search.
+    """
+    is_end = np.equal(data, ord("\n"), out=scratch[: len(data)])
     # Looking at eight bytes at once finds the words that hold a line end in half the time of np.flatnonzero.
     whole = len(data) // 8 * 8
     words = np.flatnonzero(is_end[:whole].view(np.uint64))
