@@ -41,8 +41,8 @@ _NATIONAL: Final = (
 )
 # One cheap look decides for most values that nothing can be in them.
 _SUSPICIOUS: Final = (
-    r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|eyJ"
-    r"|(?i:bearer|basic|key|token|secret|passw|pwd|signature|credential)"
+    r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\.|eyJ"
+    r"|(?i:bearer|basic)(?: |\+)|(?i:key|token|secret|passw(?:or)?d|pwd|signature|credential)s?[\"']?[=:]"
 )
 _MASKS: Final = (
     (_USER_INFO, r"\1[secret]\2"),
