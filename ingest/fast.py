@@ -10,7 +10,7 @@ from typing import Any, Final
 from ingest.careful import RECORDS
 from ingest.formats import MISSING, FieldPath, Format
 
-_NUMBERS: Final = frozenset({"latency_ms"})
+_NUMBERS: Final = {"latency_ms": "DOUBLE", "status": "SMALLINT", "response_bytes": "BIGINT"}
 # What decides something before redaction, where the usual markers are dropped once for all rows that have them.
 _DECIDES: Final = frozenset({"method", "path", "body", "code"})
 _EPOCHS: Final = frozenset({"epoch", "s", "ms", "us", "ns"})
@@ -51,7 +51,7 @@ def successes_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
     return f"""
         SELECT line, {columns}, false AS is_refused
         FROM ({record})
-        WHERE NOT is_refused AND body IS NULL AND length(status) = 3 AND status < '400' {code}"""
+        WHERE NOT is_refused AND body IS NULL AND TRY_CAST(status AS SMALLINT) BETWEEN 100 AND 399 {code}"""
 
 
 _NOT_IN_A_SUCCESS: Final = {
@@ -66,7 +66,8 @@ _NOT_IN_A_SUCCESS: Final = {
 
 
 _MAY_HOLD_ENVELOPE: Final = """
-    body IS NOT NULL AND NOT starts_with(body, '<') AND (coalesce(status, '999') >= '400' OR contains(body, 'error'))"""
+    body IS NOT NULL AND NOT starts_with(body, '<')
+    AND (coalesce(TRY_CAST(status AS SMALLINT), 999) >= 400 OR contains(body, 'error'))"""
 
 _IS_PLAIN_ENVELOPE: Final = """
     envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
@@ -116,13 +117,13 @@ def _spec(layout: Format) -> dict[str, Any]:
     """The structure that `json_transform` is to give: what the format names and nothing else."""
     spec: dict[str, Any] = {}
     for name, paths in layout.columns.items():
-        is_number = name in _NUMBERS or (name == "ts" and len(paths) == 1 and layout.unit("ts") in _EPOCHS)
+        is_epoch = name == "ts" and len(paths) == 1 and layout.unit("ts") in _EPOCHS
         for *parents, leaf in paths:
             level = spec
             for parent in parents:
                 child = level.setdefault(parent, {})
                 level = child if isinstance(child, dict) else level.setdefault(parent, {})
-            level.setdefault(leaf, "DOUBLE" if is_number else "VARCHAR")
+            level.setdefault(leaf, "DOUBLE" if is_epoch else _NUMBERS.get(name, "VARCHAR"))
     return spec
 
 

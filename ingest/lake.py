@@ -26,7 +26,7 @@ from ingest.redact import Redacted
 from ingest.schema import SOURCES, BadInput, LakeDamaged, table_path, table_schema
 
 _PARTITIONS: Final = ["kind", "day"]
-_ROWS_A_GROUP: Final = 1 << 18
+_ROWS_A_GROUP: Final = 1 << 17
 _ROWS_A_FILE: Final = 1 << 22
 # Values that differ in every row: a dictionary of them costs time and is thrown away.
 _PLAIN: Final = ("ts", "request_id", "idempotency_hash", "latency_ms", "upstream_ms", "line", "byte_offset")

@@ -41,7 +41,8 @@ _NATIONAL: Final = (
 )
 # One cheap look decides for most values that nothing can be in them.
 _SUSPICIOUS: Final = (
-    r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\.|eyJ"
+    r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\."
+    r"|eyJ"
     r"|(?i:bearer|basic)(?: |\+)|(?i:key|token|secret|passw(?:or)?d|pwd|signature|credential)s?[\"']?[=:]"
 )
 _MASKS: Final = (
