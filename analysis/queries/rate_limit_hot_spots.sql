@@ -40,13 +40,13 @@ WITH refusals AS (
         minute_of(ts) AS minute_number
     FROM requests_in_scope(since, until, for_org, for_key, for_route)
     WHERE is_error
-      AND (status = 429 OR code = 'rate_limited')
+      AND is_rate_limited(status, code)
 ),
 -- The path, the widest column of all, is read of errors only.
 traffic AS (
     SELECT
         caller, org_id, route, method, intent_path_of(route, path) AS intent_path, idempotency_hash, ts, latency_ms,
-        status = 429 OR coalesce(code = 'rate_limited', false) AS is_refusal,
+        is_rate_limited(status, code) AS is_refusal,
         true AS is_intent_known
     FROM requests_in_scope(since, until, for_org, for_key, for_route)
     WHERE is_error

@@ -14,3 +14,15 @@ CREATE OR REPLACE MACRO intent_confidence_of(idempotency_hash, route) AS CASE
     WHEN names_object(route) THEN 'medium'
     ELSE 'low'
 END;
+
+-- Gateways log milliseconds: a retry at once may seem to begin this much before the failure ended.
+CREATE OR REPLACE MACRO clock_error_us() AS 1000;
+
+-- Seconds as whole microseconds.
+CREATE OR REPLACE MACRO microseconds(seconds) AS round(seconds * 1e6)::BIGINT;
+
+-- Was the caller told to slow down, by the API or by the gateway before it? Of an error's status and code.
+CREATE OR REPLACE MACRO is_rate_limited(status, code) AS status = 429 OR coalesce(code = 'rate_limited', false);
+
+-- Did the platform fail, or the gateway before it? Of an error's status and code.
+CREATE OR REPLACE MACRO is_platform_fault(status, code) AS status >= 500 OR coalesce(code = 'internal_error', false);

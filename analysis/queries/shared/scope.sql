@@ -15,8 +15,8 @@ CREATE OR REPLACE MACRO previous_since_us(since, until) AS
 -- by their partition and their `ts` is never read: eight times faster to count than one condition on `ts` over all.
 CREATE OR REPLACE MACRO requests_in_scope(since, until, for_org, for_key, for_route) AS TABLE
 SELECT
-    day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, method, route, path, status, code, retry_after_s,
-    idempotency_hash, latency_ms, source_id, line, is_error
+    day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, method, route, path, status, code, gateway_reason,
+    retry_after_s, idempotency_hash, latency_ms, is_error
 FROM requests
 WHERE (since IS NULL OR day > since::TIMESTAMP::DATE)
   AND (until IS NULL OR day < until::TIMESTAMP::DATE)
@@ -25,8 +25,8 @@ WHERE (since IS NULL OR day > since::TIMESTAMP::DATE)
   AND (for_route IS NULL OR route = for_route)
 UNION ALL
 SELECT
-    day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, method, route, path, status, code, retry_after_s,
-    idempotency_hash, latency_ms, source_id, line, is_error
+    day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, method, route, path, status, code, gateway_reason,
+    retry_after_s, idempotency_hash, latency_ms, is_error
 FROM requests
 WHERE (day = since::TIMESTAMP::DATE OR day = until::TIMESTAMP::DATE)
   AND (since IS NULL OR ts >= utc_moment(since))
