@@ -16,6 +16,7 @@ _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _SETTINGS: Final = {
     "browser.gatherUsageStats": "false",
     "client.showErrorDetails": "none",
+    "client.showErrorLinks": "false",
     "client.toolbarMode": "minimal",
     # Its files would not be safe to open in a spreadsheet; the pages have their own.
     "client.disableDataExport": "true",
@@ -29,6 +30,12 @@ _SETTINGS: Final = {
     "theme.light.primaryColor": "#3b6da6",
     "theme.dark.primaryColor": "#7fa9dc",
 }
+
+
+class Refused(click.ClickException):
+    """The dashboard is not served as it was asked to; the message is one line."""
+
+    exit_code = 2
 
 
 @click.command(epilog="\b\nExample:\n  errata dashboard --lake /srv/errata --no-browser")
@@ -56,7 +63,7 @@ def dashboard(lake: Path, catalog: Path | None, port: int, address: str, insecur
     """
     is_local = _is_loopback(address)
     if not is_local and not insecure:
-        raise click.UsageError(
+        raise Refused(
             f"--address {address} can be reached from other machines and the dashboard has no login; "
             "serve at 127.0.0.1 behind a proxy that asks who it is, or pass --insecure"
         )
@@ -94,13 +101,13 @@ def _is_loopback(address: str) -> bool:
 
 
 def _check_port(address: str, port: int) -> None:
-    """Raises UsageError where nothing can be served at `port`; Streamlit would say so in many lines."""
+    """Raises Refused where nothing can be served at `port`; Streamlit would say so in many lines."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with closing(socket.socket(family)) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((address, port))
         except OSError as error:
-            raise click.UsageError(
+            raise Refused(
                 f"port {port} of {address} cannot be used ({error.strerror}); choose another with --port"
             ) from error

@@ -146,7 +146,7 @@ def _metric(label: str, now: float | str, change: str | None, told: str, *, is_g
 
 def _show_trend(view: View, without_paced: bool, is_logarithmic: bool) -> None:
     question = questions()["error_trend"]
-    frame = view.ask("error_trend").to_pandas()
+    frame = drawing.frame(view.ask("error_trend"))
     if without_paced:
         frame = frame[~frame["label"].isin(view.snapshot.paced_labels())]
     if frame.empty:

@@ -1,7 +1,10 @@
 """The page of one question, whichever it is: its parameters, chart, table, definitions and SQL."""
 
+from typing import Final
+
 import pyarrow as pa
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from analysis import Parameter, Question
 from analysis.chart import chart
@@ -9,6 +12,8 @@ from analysis.question import call
 from dashboard import address, drawing, table
 from dashboard.scope import FILTERS, NAMES, PARAMETERS, fields_of, kept
 from dashboard.view import View, follow, leads_on
+
+_MOST_OPEN: Final = 3
 
 
 def show(question: Question, view: View) -> None:
@@ -19,7 +24,7 @@ def show(question: Question, view: View) -> None:
     if rows.num_rows == 0:
         _nothing_matches(question, view)
     else:
-        drawing.show(chart(question, rows.to_pandas(), tz=view.scope.zone), question.title)
+        drawing.show(chart(question, drawing.frame(rows), tz=view.scope.zone), question.title)
         _show_rows(question, view, rows, key=f"rows-{hash(call(question, parameters))}")
     with st.expander("Definitions"):
         meanings = [{"column": column.name, "meaning": column.meaning} for column in question.columns]
@@ -43,7 +48,10 @@ def _own_values(question: Question) -> dict[str, object]:
     own = own_parameters(question)
     if not own:
         return {}
-    with st.container(horizontal=True):
+    fold: DeltaGenerator = st.container()
+    if len(own) > _MOST_OPEN:
+        fold = st.expander("Parameters", expanded=any(address.value(parameter.name) for parameter in own))
+    with fold.container(horizontal=True):
         entered = {parameter.name: _entered(parameter) for parameter in own}
     return {name: value for name, value in entered.items() if value != ""}
 

@@ -17,10 +17,12 @@ REQUEST: Final = "request"
 # Columns of answers by the filter that a value of theirs can be.
 _FILTER_OF: Final = {
     "org_id": "org",
+    "culprit_org_id": "org",
     "key": "key",
     "key_id": "key",
     "key_hash": "key",
     "caller": "key",
+    "culprit": "key",
     "code": "code",
     "route": "route",
 }
@@ -31,6 +33,7 @@ _NEXT_QUESTIONS: Final = {
     "errors_by_key": "By key",
     "errors_by_route": "By route",
 }
+_MOST_REQUESTS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,11 @@ def follow(view: View, row: Mapping[str, Any]) -> None:
                 st.caption("Its errors", width="content")
                 for page, label in _NEXT_QUESTIONS.items():
                     view.link(page, label, query=kept(**filters), icon=":material/arrow_forward:")
-        for request_id in requests:
-            with st.container(horizontal=True, vertical_alignment="center"):
-                st.code(request_id, language=None, width=400)
-                view.link(REQUEST, "Explain", query=kept(id=request_id), icon=":material/arrow_forward:")
+        for cell, request_id in zip(st.columns(_MOST_REQUESTS), requests, strict=False):
+            with cell:
+                st.caption("Request")
+                st.code(request_id, language=None)
+                view.link(REQUEST, "Explain it", query=kept(id=request_id), icon=":material/arrow_forward:")
 
 
 def leads_on(columns: Iterable[str]) -> bool:
@@ -89,7 +93,7 @@ def _filters(row: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _requests(row: Mapping[str, Any]) -> list[str]:
-    """The ids of requests in columns named request_id or ending in request_ids, each once."""
+    """The ids of the requests that a row names, each once."""
     found: dict[str, None] = {}
     for column, value in row.items():
         if _names_requests(column):

@@ -3,7 +3,7 @@
 import re
 import socket
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -87,6 +87,17 @@ def test_a_row_leads_to_the_questions_about_what_it_names(filled: Path, serve: S
 
     expect(page.get_by_role("heading", name="Errors by code")).to_be_visible()
     expect(page).to_have_url(re.compile(r"/errors_by_code\?org=org_[01]$"))
+
+
+def test_a_request_is_explained_and_leads_on(filled: Path, serve: Serve, page: Page) -> None:
+    look(page, f"{serve(filled)}/request?id=req_30_1")
+
+    expect(page.get_by_text("req_30_1: POST /v1/messages was answered 500 internal_error")).to_be_visible()
+    page.get_by_test_id("stMain").get_by_role("link", name="Over time").click()
+
+    expect(page.get_by_role("heading", name="Error trend")).to_be_visible()
+    filters = {"org": ["org_1"], "key": ["key_1"], "code": ["internal_error"], "route": ["/v1/messages"]}
+    assert parse_qs(urlsplit(page.url).query) == filters
 
 
 def test_the_zone_of_the_browser_is_offered_first(filled: Path, serve: Serve, page: Page) -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from dashboard import drawing
 from dashboard.table import file_bytes, words
 
 ROWS = pa.table(
@@ -45,3 +46,9 @@ def test_a_parquet_file_holds_the_rows_as_they_are() -> None:
 )
 def test_a_column_is_named_in_words_with_its_unit(name: str, label: str) -> None:
     assert words(name) == label
+
+
+def test_a_chart_is_drawn_of_an_answer_that_has_lists() -> None:
+    rows = pa.table({"started_at": [1], "example_request_ids": [["req_1", "req_2"]], "details": [{"field": "to"}]})
+
+    assert drawing.frame(rows).to_dict("list") == {"started_at": [1]}
