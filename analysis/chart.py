@@ -4,50 +4,20 @@ Knows how bars, stacks and lines should look. Knows no question by name and no s
 question's `chart` header, and every colour can be read on a white and on a black page.
 """
 
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
-from zlib import crc32
 
 import altair as alt
 import pandas as pd
 
+from analysis.colour import NEUTRAL_INK, NO_NAME, colours_of
 from analysis.moments import zone_named
 from analysis.output import inert
 from analysis.question import Chart, Question
 
-NEUTRAL_INK: Final = "#808790"
-"""Colour of text and axes that can be read on white and on black."""
-
-# A hue per category of the default catalogue, and lightness apart within it: searched so that no two are closer than
-# 0.07 in OKLab for full colour vision, protanopia, deuteranopia or tritanopia (Machado et al. 2009).
-CODE_COLOURS: Final = {
-    "validation_failed": "#4e7aae",
-    "not_found": "#20befb",
-    "idempotency_key_reused": "#1a599e",
-    "missing_api_key": "#9b7ce5",
-    "insufficient_scope": "#c1a1cb",
-    "invalid_api_key": "#6b326c",
-    "scope_invalid": "#834fce",
-    "idempotency_in_progress": "#e3a906",
-    "rate_limited": "#d87a2c",
-    "approval_required": "#30522f",
-    "insufficient_credits": "#52ac6c",
-    "dnc_blocked": "#a14270",
-    "opted_out": "#9e7282",
-    "internal_error": "#c64938",
-}
-
 _CODE_COLUMNS: Final = ("label", "code")
-# Paul Tol's scheme "bright" without its grey, and two of "muted": https://personal.sron.nl/~pault/
-_OTHER_COLOURS: Final = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#999933", "#882255")
-_REST_COLOUR: Final = "#8a8f98"
 _ONE_COLOUR: Final = "#4e7aae"
-_NONE: Final = "(none)"
-_NAMELESS: Final = (_NONE, "(no code)")
-_REST: Final = re.compile(r"other \(\d+ more\)")
 _TOOLTIP_COLUMNS: Final = ("requests", "rate", "share", "previous_errors", "change")
 _FRACTIONS: Final = ("rate", "share", "change")
 _MOST_POINTS: Final = 60
@@ -63,7 +33,8 @@ _TIME_LABELS: Final = {
     "seconds": "%H:%M:%S",
     "milliseconds": "%H:%M:%S.%L",
 }
-_BUCKET_WIDTH_IF_ALONE: Final = timedelta(minutes=1)
+_BUCKET_WIDTHS: Final = {"minute": timedelta(minutes=1), "hour": timedelta(hours=1), "day": timedelta(days=1)}
+_EVENT_WIDTH: Final = 5
 
 
 @dataclass(frozen=True)
@@ -90,7 +61,8 @@ def chart(
 
     `kind` (bar, stacked, line) wins over the header's. The fields of the chart's data are the question's columns x, y
     and series, in which NULL reads "(none)". Moments are drawn as wall-clock time of the zone `tz`: the hour that a
-    zone repeats when its clocks go back is drawn over the first.
+    zone repeats when its clocks go back is drawn over the first. A column `bucket_size` (minute, hour, day) says how
+    wide bars over time are.
 
     The `max_series` largest series are drawn; of the others, whole numbers are added up to "other (N more)" and
     fractions left out. The `max_bars` largest bars are drawn. A line over the chart says what is missing. `log_scale`
@@ -106,17 +78,11 @@ def chart(
     if drawn.frame.empty:
         return None
     if is_temporal:
-        marks = _over_time(drawn, shape, series, drawn_as, log_scale, tz)
+        bucket = _BUCKET_WIDTHS[frame["bucket_size"].iloc[0]] if "bucket_size" in frame else None
+        marks = _over_time(drawn, shape, series, drawn_as, bucket, log_scale, tz)
     else:
         marks = _over_categories(_largest_bars(drawn, shape, series, max_bars), shape, series, log_scale)
     return _styled(marks, ink)
-
-
-def colour_of(label: str) -> str:
-    """The colour of an error code or of any other series, by its name; grey for the rest and for what has no name."""
-    if label in _NAMELESS or _REST.fullmatch(label):
-        return _REST_COLOUR
-    return CODE_COLOURS.get(label) or _OTHER_COLOURS[crc32(label.encode()) % len(_OTHER_COLOURS)]
 
 
 def _kind(shape: Chart, kind: str | None) -> str:
@@ -128,8 +94,9 @@ def _kind(shape: Chart, kind: str | None) -> str:
 
 def _drawn(frame: pd.DataFrame, shape: Chart, series: str | None, max_series: int) -> _Drawn:
     """The rows with a y, one per x and series, the smallest series put together."""
-    kept = frame.dropna(subset=[shape.y])
     names = [name for name in (shape.x, series) if name is not None]
+    beside = [name for name in _TOOLTIP_COLUMNS if name in frame and name != shape.y]
+    kept = frame[[*names, shape.y, *beside]].dropna(subset=[shape.y])
     for name in names:
         if not isinstance(kept[name].dtype, pd.DatetimeTZDtype):
             kept = kept.assign(**{name: [_text(value) for value in kept[name]]})
@@ -150,10 +117,14 @@ def _drawn(frame: pd.DataFrame, shape: Chart, series: str | None, max_series: in
 
 
 def _added_up(frame: pd.DataFrame, names: list[str], y: str) -> pd.DataFrame:
-    """One row per combination of `names`: as it was where each has one, else the sums of `y` and nothing beside."""
+    """One row per combination of `names`: as it was where each has one, else with nothing beside `y`.
+
+    Counts of one combination are added up, of other numbers the largest is kept: rates and speeds are no sums.
+    """
     if not frame.duplicated(names).any():
         return frame
-    return frame.groupby(names, sort=False)[y].sum().reset_index()
+    groups = frame.groupby(names, sort=False)[y]
+    return (groups.sum() if _is_count(frame[y]) else groups.max()).reset_index()
 
 
 def _largest_bars(drawn: _Drawn, shape: Chart, series: str | None, max_bars: int) -> _Drawn:
@@ -184,7 +155,7 @@ def _over_categories(drawn: _Drawn, shape: Chart, series: str | None, log_scale:
             channels |= {"yOffset": alt.YOffset(field=series, type="nominal", sort=list(drawn.series))}
     elif shape.x in _CODE_COLUMNS:
         labels = list(totals.index)
-        scale = alt.Scale(domain=labels, range=_colours_of(labels))
+        scale = alt.Scale(domain=labels, range=colours_of(labels))
         channels |= {"color": alt.Color(field=shape.x, type="nominal", scale=scale, legend=None)}
     else:
         channels |= {"color": alt.value(_ONE_COLOUR)}
@@ -194,15 +165,18 @@ def _over_categories(drawn: _Drawn, shape: Chart, series: str | None, log_scale:
     return marks.properties(height=step, **_titled(drawn))
 
 
-def _over_time(drawn: _Drawn, shape: Chart, series: str | None, kind: str, log_scale: bool, tz: str) -> alt.Chart:
+def _over_time(
+    drawn: _Drawn, shape: Chart, series: str | None, kind: str, bucket: timedelta | None, log_scale: bool, tz: str
+) -> alt.Chart:
+    """Lines, or bars as wide as their `bucket`; without one they are events, drawn at the moment they began."""
     zone = zone_named(tz)
     moments = drawn.frame[shape.x].dt.tz_convert(zone)
-    width = _bucket_width(drawn.frame[shape.x])
     # Vega knows UTC and the reader's zone only: the wall-clock time is handed over as if it were UTC.
     walls = moments.dt.tz_localize(None).dt.tz_localize("UTC")
-    frame = drawn.frame.assign(**{shape.x: walls, "_end": walls + width, "_moment": moments.map(_moment_text)})
+    frame = drawn.frame.assign(**{shape.x: walls, "_moment": moments.map(_moment_text)})
     is_line = kind == "line" or (log_scale and series is not None)
-    frame = _with_gaps(frame, shape, series, width) if is_line else frame[frame[shape.y] != 0]
+    step = bucket or _shortest_step(walls)
+    frame = _with_gaps(frame, shape, series, step) if is_line else frame[frame[shape.y] != 0]
     scale = alt.Scale(type="utc")
     axis = alt.Axis(title=f"time ({tz})", format=_TIME_LABELS, tickCount=10, grid=False)
     channels: dict[str, Any] = {
@@ -214,13 +188,16 @@ def _over_time(drawn: _Drawn, shape: Chart, series: str | None, kind: str, log_s
         channels |= {"color": _colours(series, drawn.series, "stroke" if is_line else "square")}
     else:
         channels |= {"color": alt.value(_ONE_COLOUR)}
+    if bucket:
+        frame = frame.assign(_end=frame[shape.x] + bucket)
     base = alt.Chart(_data(_Drawn(frame, drawn.series), series))
     if is_line:
         has_points = frame[shape.x].nunique() <= _MOST_POINTS
         marks = base.mark_line(point={"size": 24} if has_points else False, strokeWidth=2, interpolate="linear")
     else:
-        marks = base.mark_bar(orient="vertical")  # with both ends of x given, Vega would lay the bars flat
-        channels |= {"x2": alt.X2(field="_end")}
+        # With both ends of x given, Vega would lay the bars flat.
+        marks = base.mark_bar(orient="vertical") if bucket else base.mark_bar(orient="vertical", width=_EVENT_WIDTH)
+        channels |= {"x2": alt.X2(field="_end")} if bucket else {}
         if series is not None:
             channels |= {"order": alt.Order(field="_order", type="quantitative")}
     drawn_marks: alt.Chart = marks.encode(**channels)
@@ -231,9 +208,9 @@ def _is_count(numbers: "pd.Series[Any]") -> bool:
     return bool(pd.api.types.is_integer_dtype(numbers))
 
 
-def _bucket_width(moments: "pd.Series[pd.Timestamp]") -> timedelta:
+def _shortest_step(moments: "pd.Series[pd.Timestamp]") -> timedelta:
     steps = moments.drop_duplicates().sort_values().diff().dropna()
-    return steps.min() if len(steps) else _BUCKET_WIDTH_IF_ALONE
+    return steps.min() if len(steps) else timedelta()
 
 
 def _with_gaps(frame: pd.DataFrame, shape: Chart, series: str | None, width: timedelta) -> pd.DataFrame:
@@ -253,10 +230,7 @@ def _data(drawn: _Drawn, series: str | None) -> alt.InlineData:
     frame = drawn.frame
     if series is not None:
         frame = frame.assign(_order=frame[series].map({name: place for place, name in enumerate(drawn.series)}))
-    records = [
-        {str(name): _plain(value) for name, value in row.items() if not isinstance(value, list | dict)}
-        for row in frame.to_dict("records")
-    ]
+    records = [{str(name): _plain(value) for name, value in row.items()} for row in frame.to_dict("records")]
     return alt.InlineData(values=records)
 
 
@@ -285,20 +259,8 @@ def _colours(series: str, order: tuple[str, ...], symbol: str) -> alt.Color:
     legend = alt.Legend(
         title=None, orient="bottom", columns=4, columnPadding=24, symbolType=symbol, symbolStrokeWidth=3, labelLimit=240
     )
-    scale = alt.Scale(domain=list(order), range=_colours_of(order))
+    scale = alt.Scale(domain=list(order), range=colours_of(order))
     return alt.Color(field=series, type="nominal", scale=scale, legend=legend)
-
-
-def _colours_of(labels: Sequence[str]) -> list[str]:
-    """The colour of each label; one that is no code of the default catalogue steps aside for those before it."""
-    taken: list[str] = []
-    for label in labels:
-        colour = colour_of(label)
-        if colour in taken and label not in CODE_COLOURS and colour != _REST_COLOUR:
-            free = [other for other in _OTHER_COLOURS if other not in taken]
-            colour = free[0] if free else colour
-        taken.append(colour)
-    return taken
 
 
 def _tooltips(frame: pd.DataFrame, shape: Chart, series: str | None) -> list[alt.Tooltip]:
@@ -345,7 +307,7 @@ def _listed(names: list[str], most: int = 6) -> str:
 
 
 def _text(value: Any) -> str:
-    return _NONE if pd.isna(value) else inert(str(value))
+    return NO_NAME if pd.isna(value) else inert(str(value))
 
 
 def _moment_text(moment: pd.Timestamp) -> str:

@@ -4,21 +4,19 @@ Knows which questions make a report and in which order. Every number is an answe
 so that `errata ask` gives the same.
 """
 
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import duckdb
 
-import analysis
 from analysis.damage import lake_errors
 from analysis.findings import CODE_PREFIX, COUNTS, Finding, Rule, findings
-from analysis.period import Period, data_begins, data_through, written
-
-Row = Mapping[str, Any]
+from analysis.period import Period, data_begins, data_through
+from analysis.section import Section, Topic, ask, options
+from analysis.unread import unread
 
 DEFINITION_OF_ERROR: Final = (
     "An error is a response with an HTTP status of 400 or above, or with an error code in its body. "
@@ -31,6 +29,10 @@ DEFINITION_OF_FAULTS: Final = (
 )
 
 _SILENCE_WORTH_A_NOTE: Final = timedelta(hours=1)
+_IS_MET: Final = """
+SELECT $code IN (SELECT code FROM catalogue)
+    OR EXISTS (SELECT 1 FROM errors WHERE code = $code OR gateway_reason = $code)
+"""
 # The names of the numbers that a rule may ask for: of all errors, and of those of each fault.
 _FAULT_VALUES: Final = {
     "any": ("errors", "error_rate"),
@@ -38,23 +40,6 @@ _FAULT_VALUES: Final = {
     "client": ("client_errors", "client_error_rate"),
     "rate_limited": ("rate_limited", "rate_limited_rate"),
 }
-
-
-@dataclass(frozen=True)
-class Section:
-    """One question of the report and its answer.
-
-    `rows` are the first of `row_count` rows with every column of the question; `columns` are those that a person is
-    shown. `command` gives all rows. `nothing` is what is said where there are none.
-    """
-
-    question: str
-    heading: str
-    columns: tuple[str, ...]
-    rows: tuple[Row, ...]
-    row_count: int
-    command: str
-    nothing: str
 
 
 @dataclass(frozen=True)
@@ -81,8 +66,8 @@ class Totals:
 class Digest:
     """What a report says. Moments are aware, rates are fractions and None where there were no requests.
 
-    `faults` has a row each for rate_limited, platform and client or, without any request, none. `values` has every
-    number that a rule may ask for, by its name.
+    `faults` has a row each for rate_limited, platform and client or, without any request, none. `rejects` counts the
+    lines that could not be read by reason. `values` has every number that a rule may ask for, by its name.
     """
 
     lake: Path
@@ -94,23 +79,15 @@ class Digest:
     trend: Section
     codes: Section
     sections: tuple[Section, ...]
+    rejects: Mapping[str, int]
     values: Mapping[str, float | None]
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
 
 
-@dataclass(frozen=True)
-class _Topic:
-    question: str
-    heading: str
-    columns: tuple[str, ...]
-    nothing: str
-    is_whole: bool = False
-
-
-_FAULTS: Final = _Topic("errors_by_fault", "Whose fault", (), "No requests in this period.", is_whole=True)
-_TREND: Final = _Topic("error_trend", "Over time", (), "No errors in this period.", is_whole=True)
-_CODES: Final = _Topic(
+_FAULTS: Final = Topic("errors_by_fault", "Whose fault", (), "No requests in this period.", is_whole=True)
+_TREND: Final = Topic("error_trend", "Over time", (), "No errors in this period.", is_whole=True)
+_CODES: Final = Topic(
     "errors_by_code",
     "By code",
     ("label", "owner", "errors", "share", "rate", "orgs", "keys", "previous_errors", "change"),
@@ -118,25 +95,25 @@ _CODES: Final = _Topic(
     is_whole=True,
 )
 _TOPICS: Final = (
-    _Topic(
+    Topic(
         "errors_by_org",
         "Organisations with the most errors",
         ("org_id", "errors", "share", "requests", "rate", "codes", "keys", "previous_errors", "change"),
         "No organisation met an error.",
     ),
-    _Topic(
+    Topic(
         "errors_by_key",
         "Keys with the most errors",
         ("key", "org_id", "errors", "share", "requests", "rate", "codes", "previous_errors", "change"),
         "No key met an error.",
     ),
-    _Topic(
+    Topic(
         "errors_by_route",
         "Routes with the most errors",
         ("method", "route", "errors", "share", "requests", "rate", "orgs", "previous_errors", "change"),
         "No route answered with an error.",
     ),
-    _Topic(
+    Topic(
         "rate_limit_hot_spots",
         "Rate-limit hot spots",
         (
@@ -145,6 +122,22 @@ _TOPICS: Final = (
         ),
         "Nobody was rate limited.",
     ),
+    Topic(
+        "scope_misuse",
+        "Scope misuse",
+        ("verdict", "caller", "org_id", "method", "route", "refused", "codes", "caller_success_rate", "sibling_key"),
+        "No key was refused for lack of scope.",
+    ),
+)
+_STORMS: Final = Topic(
+    "retry_storms",
+    "Retry storms",
+    (
+        *("severity", "trigger_code", "route", "started_at", "ended_at", "amplification", "peak_per_second"),
+        *("culprit", "culprit_share"),
+    ),
+    "No retry storm.",
+    is_whole=True,
 )
 
 
@@ -163,13 +156,15 @@ def digest(
     `lake` and `catalog` are where `con` was connected to, for the commands that give the same numbers. Raises as
     `analysis.answer` does.
     """
-
-    def section(topic: _Topic) -> Section:
-        return _section(con, topic, period, _options(lake, catalog), -1 if topic.is_whole else top)
-
-    faults, codes = section(_FAULTS), section(_CODES)
-    sections = tuple(section(topic) for topic in _TOPICS)
-    values = _values(faults, codes, sections)
+    where = options(lake, catalog)
+    faults, trend, codes, storms, *sections = (
+        ask(con, topic, period, options=where, top=top) for topic in (_FAULTS, _TREND, _CODES, _STORMS, *_TOPICS)
+    )
+    sources, rejects = unread(con, period, options=where, top=top)
+    values = _values(faults, codes, sections) | {
+        "retry_storms": len({row["incident"] for row in storms.rows}),
+        "rejects": sum(rejects.values()),
+    }
     return Digest(
         lake=lake,
         period=period,
@@ -182,45 +177,24 @@ def digest(
             previous_errors=sum(row["previous_errors"] for row in faults.rows),
         ),
         faults=faults,
-        trend=section(_TREND),
+        trend=trend,
         codes=codes,
-        sections=sections,
+        sections=(*sections, storms.first(top), sources),
+        rejects=rejects,
         values=values,
         notes=tuple(_notes(con, period)),
         findings=findings(rules, values),
     )
 
 
-def _section(
-    con: duckdb.DuckDBPyConnection, topic: _Topic, period: Period, options: tuple[str, ...], top: int
-) -> Section:
-    takes_zone = any(parameter.name == "tz" for parameter in analysis.questions()[topic.question].parameters)
-    zone = {"tz": period.tz} if takes_zone else {}
+def codes_never_met(con: duckdb.DuckDBPyConnection, rules: Iterable[Rule]) -> list[str]:
+    """The codes of `rules` that neither the catalogue nor any error of the lake has: probably a typing error."""
+    names = [rule.name.removeprefix(CODE_PREFIX) for rule in rules if rule.name.startswith(CODE_PREFIX)]
     with lake_errors():
-        table = analysis.answer(con, topic.question, **period.bounds, **zone).to_arrow_table()
-    shown = table if top < 0 else table.slice(0, top)
-    return Section(
-        question=topic.question,
-        heading=topic.heading,
-        columns=topic.columns,
-        rows=tuple(shown.to_pylist()),
-        row_count=table.num_rows,
-        command=_command(topic.question, period, options),
-        nothing=topic.nothing,
-    )
+        return [name for name in names if con.execute(_IS_MET, {"code": name}).fetchall() == [(False,)]]
 
 
-def _command(question: str, period: Period, options: tuple[str, ...]) -> str:
-    zone = () if period.tz == "UTC" else ("--tz", period.tz)
-    bounds = ("--since", written(period.since), "--until", written(period.until))
-    return shlex.join(("errata", "ask", question, *bounds, *zone, *options))
-
-
-def _options(lake: Path, catalog: Path | None) -> tuple[str, ...]:
-    return ("--lake", str(lake), *(("--catalog", str(catalog)) if catalog is not None else ()))
-
-
-def _values(faults: Section, codes: Section, sections: tuple[Section, ...]) -> dict[str, float | None]:
+def _values(faults: Section, codes: Section, sections: Iterable[Section]) -> dict[str, float | None]:
     requests = max((row["requests"] for row in faults.rows), default=0)
     errors = dict.fromkeys(_FAULT_VALUES, 0) | {row["fault"]: row["errors"] for row in faults.rows}
     values: dict[str, float | None] = {"requests": requests}

@@ -1,6 +1,6 @@
 """A digest as Markdown, as one HTML file and as JSON.
 
-Knows formats and how a number is written for people. Text that came out of a log stays text in each of them: no markup,
+Knows formats. Text that came out of a log stays text in each of them: no markup,
 no link, no formula, no control character. The three hold the same numbers.
 """
 
@@ -9,8 +9,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,45 +18,25 @@ import pandas as pd
 import vl_convert
 from markupsafe import Markup
 
+from analysis.cell import body, change, head, length, percent
 from analysis.chart import chart
-from analysis.digest import DEFINITION_OF_ERROR, DEFINITION_OF_FAULTS, Digest, Section
-from analysis.output import cell_text, inert, plain
+from analysis.digest import DEFINITION_OF_ERROR, DEFINITION_OF_FAULTS, Digest
+from analysis.output import inert, plain
 from analysis.question import find
+from analysis.section import Section
 
 _TEMPLATES: Final = Path(__file__).with_name("templates")
 _CHART_WIDTH: Final = 720
 _DRAWN: Final = ("error_trend", "errors_by_code")
 
-_TITLES: Final = {
-    "label": "Code",
-    "org_id": "Organisation",
-    "client_ips": "IPs",
-    "previous_errors": "Before",
-    "change": "Change",
-}
 _FAULT_TITLES: Final = {
     "platform": "Platform faults",
     "rate_limited": "Rate limited (429)",
     "client": "Client errors",
 }
-_FRACTIONS: Final = ("rate", "share", "previous_rate", "share_of_caller")
-_NAMES: Final = frozenset({"label", "code", "org_id", "key", "caller", "method", "route"})
-_OWN_WORDS: Final = frozenset({"owner", "verdict", "limited_per"})
-# Beyond ten times as many, a percentage is no longer read as a multiple.
-_MOST_PERCENT: Final = 9.0
 _MARKDOWN: Final = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in ("\\", "|", "`", "*", "_", "[", "]")}
 )
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What a table shows of one value. A name is text that came out of a log; `fraction` is drawn as a bar."""
-
-    text: str
-    is_number: bool = False
-    is_name: bool = False
-    fraction: float | None = None
 
 
 def as_markdown(digest: Digest) -> str:
@@ -74,16 +53,9 @@ def as_html(digest: Digest) -> str:
         for section in (digest.trend, digest.codes, *digest.sections)
         if section.question in _DRAWN
     }
-    return (
-        _html()
-        .get_template("report.html")
-        .render(
-            _words(digest),
-            style=Markup(style),  # noqa: S704 - our own file
-            style_hash=style_hash,
-            charts=charts,
-        )
-    )
+    page = _html().get_template("report.html")
+    trusted = Markup(style)  # noqa: S704 - our own file
+    return page.render(_words(digest), style=trusted, style_hash=style_hash, charts=charts)
 
 
 def as_json(digest: Digest) -> str:
@@ -94,7 +66,7 @@ def as_json(digest: Digest) -> str:
         {"lake", "period": {"since", "until", "tz", "is_over", "previous_since"}, "made_at", "data_through",
          "definition_of_error", "definition_of_faults", "notes": [text],
          "totals": {"requests", "errors", "rate", "previous_requests", "previous_errors", "previous_rate"},
-         "values": {name: number}, "findings": [{"rule", "name", "value", "limit"}],
+         "rejects": {reason: count}, "values": {name: number}, "findings": [{"rule", "name", "value", "limit"}],
          "sections": {question: {"heading", "command", "row_count", "rows": [{column: value}]}}}
 
     `values` are the numbers that --fail-on knows. A section has the columns of its question, and the first rows of
@@ -122,6 +94,7 @@ def as_json(digest: Digest) -> str:
             "previous_errors": digest.totals.previous_errors,
             "previous_rate": digest.totals.previous_rate,
         },
+        "rejects": digest.rejects,
         "values": digest.values,
         "findings": [
             {"rule": found.rule.text, "name": found.rule.name, "value": found.value, "limit": found.rule.limit}
@@ -129,7 +102,7 @@ def as_json(digest: Digest) -> str:
         ],
         "sections": {
             section.question: {
-                "heading": section.heading,
+                "heading": section.topic.heading,
                 "command": section.command,
                 "row_count": section.row_count,
                 "rows": section.rows,
@@ -157,73 +130,13 @@ def _words(digest: Digest) -> dict[str, Any]:
         "definition_of_faults": DEFINITION_OF_FAULTS,
         "faults": [row for name in _FAULT_TITLES for row in digest.faults.rows if row["fault"] == name],
         "fault_titles": _FAULT_TITLES,
-        "freshness": _freshness(digest),
-        "heads": lambda section: [Cell(_title(name), name in _numbers_of(section)) for name in section.columns],
-        "cells": lambda section: [[_cell(name, row, zone) for name in section.columns] for row in section.rows],
-        "percent": _percent,
-        "change": _change,
+        "freshness": digest.data_through and length(digest.made_at - digest.data_through),
+        "head": head,
+        "body": lambda section: body(section, zone),
+        "percent": percent,
+        "change": change,
         "moment": lambda moment: f"{moment.astimezone(zone):%Y-%m-%d %H:%M:%S %Z}",
     }
-
-
-def _cell(name: str, row: Mapping[str, Any], zone: tzinfo | None) -> Cell:
-    value = row[name]
-    if name == "change":
-        return Cell(_change(row), is_number=True)
-    if name in _FRACTIONS:
-        return Cell(_percent(value), is_number=True, fraction=value if name == "share" else None)
-    if value is None:
-        return Cell("(none)" if name in _NAMES else "")
-    if isinstance(value, bool):
-        return Cell("yes" if value else "no")
-    if isinstance(value, int):
-        return Cell(f"{value:,}", is_number=True)
-    if isinstance(value, float):
-        return Cell(f"{value:,.1f}", is_number=True)
-    if isinstance(value, datetime):
-        return Cell(f"{value.astimezone(zone):%Y-%m-%d %H:%M:%S}")
-    text = ", ".join(map(cell_text, value)) if isinstance(value, list) else cell_text(value)
-    return Cell(_no_formula(text), is_name=name not in _OWN_WORDS)
-
-
-def _numbers_of(section: Section) -> set[str]:
-    return {
-        name
-        for name in section.columns
-        if name == "change" or any(isinstance(row[name], int | float) for row in section.rows)
-    }
-
-
-def _title(name: str) -> str:
-    return _TITLES.get(name) or name.replace("_", " ").capitalize()
-
-
-def _percent(fraction: float | None) -> str:
-    """A fraction in per cent with one digit after the point or, below 0.1 %, with two that count."""
-    if fraction is None:
-        return "unknown"
-    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else f"{fraction * 100:.2g}%"
-
-
-def _change(row: Mapping[str, Any]) -> str:
-    """How much more than before: "+12%", "35 times", "same", "new" where there were none."""
-    before, now = row["previous_errors"], row["errors"]
-    if not before:
-        return "new" if now else ""
-    if now / before - 1 > _MOST_PERCENT:
-        return f"{now / before:,.0f} times"
-    return "same" if now == before else f"{now / before - 1:+.0%}"
-
-
-def _freshness(digest: Digest) -> str:
-    """How long before the report the data ends: "8 min", "6 d 13 h"."""
-    if digest.data_through is None:
-        return ""
-    minutes = max(int((digest.made_at - digest.data_through).total_seconds() // 60), 0)
-    days, hours = divmod(minutes // 60, 24)
-    if days:
-        return f"{days} d {hours} h"
-    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"
 
 
 def _drawn(section: Section, digest: Digest, kind: str | None = None) -> Markup | None:
@@ -237,11 +150,6 @@ def _drawn(section: Section, digest: Digest, kind: str | None = None) -> Markup 
     # Ids are of the whole page, and each chart counts its clips from 1.
     svg = re.sub(r'(id="|url\(#)clip', rf"\1{section.question}_clip", svg)
     return Markup(re.sub(r' xmlns(:\w+)?="[^"]*"', "", svg, count=2))  # noqa: S704 - vl-convert escapes what it draws
-
-
-def _no_formula(text: str) -> str:
-    """`text` so that a spreadsheet that a table is pasted into does not compute it."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 def _markdown() -> jinja2.Environment:

@@ -15,7 +15,7 @@ from ingest.schema import BadInput
 RATES: Final = ("error_rate", "platform_error_rate", "rate_limited_rate", "client_error_rate")
 COUNTS: Final = (
     *("requests", "errors", "platform_errors", "rate_limited", "client_errors", "unknown_codes"),
-    "rate_limit_hot_spots",
+    *("rate_limit_hot_spots", "scope_misuse", "retry_storms", "rejects"),
 )
 CODE_PREFIX: Final = "code:"
 

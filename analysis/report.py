@@ -30,7 +30,9 @@ A RULE is a number, one of > >= < <= = and a limit. The numbers are
   requests, errors, platform_errors, rate_limited, client_errors          (requests and errors of the period)
   code:NAME                                                               (errors of one code)
   unknown_codes                                                           (codes that the catalogue does not hold)
-  rate_limit_hot_spots                                                    (rows of the question)
+  retry_storms                                                            (storms, whatever the number of culprits)
+  rate_limit_hot_spots, scope_misuse                                      (rows of the question)
+  rejects                                                                 (lines that could not be read)
 
 \b
 Exit codes: 0 fine, 1 a rule holds, 2 wrong usage or unreadable input, 3 damaged lake."""
@@ -90,7 +92,7 @@ def report(
     """Write a digest of one day: what failed, for whom, by whose fault, and what is more than the day before."""
     from datetime import UTC, datetime
 
-    from analysis.digest import digest
+    from analysis.digest import codes_never_met, digest
     from analysis.findings import read_rule
     from analysis.lake import connect
     from analysis.period import between, day_of
@@ -107,6 +109,8 @@ def report(
     period = day_of(con, day, tz=tz, now=now) if since is None else between(con, since, until, tz=tz, now=now)
     facts = digest(con, period, lake=lake, catalog=catalog, rules=rules, top=top, now=now)
     _write(facts, formats, format_name or "markdown")
+    for code in codes_never_met(con, rules):
+        click.echo(f"errata report: no error of the lake has the code {code!r} that --fail-on names", err=True)
     for finding in facts.findings:
         click.echo(f"errata report: {finding}", err=True)
     if facts.findings:

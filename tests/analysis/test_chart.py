@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import vl_convert
 
-from analysis.chart import CODE_COLOURS, NEUTRAL_INK, chart, colour_of
+from analysis.chart import chart
+from analysis.colour import CODE_COLOURS, NEUTRAL_INK, colour_of
 from analysis.lake import DEFAULT_CATALOGUE, read_catalogue
 from analysis.question import Chart, Question
 
@@ -221,6 +222,23 @@ def test_a_stack_is_as_wide_as_its_bucket() -> None:
     assert (row["bucket_start"], row["_end"]) == ("2026-11-02T09:00:00+00:00", "2026-11-02T10:00:00+00:00")
 
 
+def test_events_are_bars_of_one_width_and_drawn_once() -> None:
+    storms = pd.DataFrame(
+        {
+            "started_at": [MORNING, MORNING, MORNING + timedelta(days=3)],
+            "requests_per_second": [13.5, 13.5, 40.25],
+            "culprit": ["key_a", "key_b", None],
+            "example_request_ids": [np.array(["req_1", "req_2"]), np.array(["req_3"]), None],
+        }
+    )
+
+    spec = _spec(Chart("bar", "started_at", "requests_per_second"), storms)
+
+    assert spec["mark"] == {"orient": "vertical", "type": "bar", "width": 5}
+    assert [row["requests_per_second"] for row in spec["data"]["values"]] == [13.5, 40.25]
+    assert "x2" not in spec["encoding"]
+
+
 def test_a_night_of_codes_by_the_minute_is_not_too_much() -> None:
     frame = _trend({f"code_{number}": [1] * 1440 for number in range(8)}, step=timedelta(minutes=1))
 
@@ -262,9 +280,10 @@ def _values(shape: Chart, frame: pd.DataFrame, **options: Any) -> list[dict[str,
 
 
 def _trend(series: dict[str, list[Any]], y: str = "errors", step: timedelta = timedelta(hours=1)) -> pd.DataFrame:
+    size = {timedelta(hours=1): "hour", timedelta(minutes=1): "minute"}[step]
     return pd.DataFrame(
         [
-            {"bucket_start": MORNING + number * step, "label": label, y: value}
+            {"bucket_start": MORNING + number * step, "bucket_size": size, "label": label, y: value}
             for label, values in series.items()
             for number, value in enumerate(values)
         ]

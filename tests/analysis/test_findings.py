@@ -14,7 +14,7 @@ from ingest.schema import BadInput
         pytest.param("error_rate > 5%", "error_rate", ">", 0.05, id="a rate in per cent"),
         pytest.param("error_rate > 0.05", "error_rate", ">", 0.05, id="a rate as a fraction"),
         pytest.param("platform_error_rate>=0.5%", "platform_error_rate", ">=", 0.005, id="without spaces"),
-        pytest.param("  rate_limit_hot_spots   >  0 ", "rate_limit_hot_spots", ">", 0.0, id="with more spaces"),
+        pytest.param("  retry_storms   >  0 ", "retry_storms", ">", 0.0, id="with more spaces"),
         pytest.param("requests < 1", "requests", "<", 1.0, id="fewer than"),
         pytest.param("code:internal_error > 100", "code:internal_error", ">", 100.0, id="a code"),
         pytest.param("unknown_codes = 2", "unknown_codes", "=", 2.0, id="equal"),
@@ -39,11 +39,7 @@ def test_a_rule_is_a_name_a_comparison_and_a_limit(text: str, name: str, sign: s
         pytest.param("eror_rate > 5%", "did you mean error_rate?", id="a typing error"),
         pytest.param("code: > 5", "there is no number 'code:'", id="a code without a name"),
         pytest.param("error_rate > 5", "a rate is at most 100%", id="a rate that no traffic has"),
-        pytest.param(
-            "rate_limit_hot_spots > 5%",
-            "rate_limit_hot_spots is a count and no rate; write it without %",
-            id="per cent",
-        ),
+        pytest.param("retry_storms > 5%", "retry_storms is a count and no rate; write it without %", id="per cent"),
     ],
 )
 def test_a_wrong_rule_is_told_in_one_line(text: str, verdict: str) -> None:
@@ -82,11 +78,9 @@ def test_a_rule_holds_for_what_it_says(text: str, value: float | None, holds: bo
 
 
 def test_the_rules_that_hold_are_found_in_their_order_with_the_number() -> None:
-    rules = [
-        read_rule(text) for text in ("rate_limit_hot_spots > 0", "errors > 99", "error_rate > 5%", "code:not_found > 6")
-    ]
+    rules = [read_rule(text) for text in ("retry_storms > 0", "errors > 99", "error_rate > 5%", "code:not_found > 6")]
 
-    found = findings(rules, {"error_rate": 0.25, "errors": 12, "rate_limit_hot_spots": 2, "code:not_found": 7})
+    found = findings(rules, {"error_rate": 0.25, "errors": 12, "retry_storms": 2, "code:not_found": 7})
 
     assert found == (Finding(rules[0], 2), Finding(rules[2], 0.25), Finding(rules[3], 7))
 

@@ -65,7 +65,7 @@ def night(write_lake: WriteLake) -> Path:
     )
     today = [_row(0, number, **fields) for number, fields in enumerate([{}] * 28 + failures)]
     moments = [row["ts"] for row in (*yesterday, *today)]
-    return write_lake([*yesterday, *today], sources=[{"first_ts": min(moments), "last_ts": max(moments)}])
+    return write_lake([*yesterday, *today], sources=[_source(min(moments), max(moments))])
 
 
 @pytest.fixture
@@ -136,6 +136,9 @@ def test_the_numbers_of_the_rules_are_those_of_the_sections(night: Path, facts_o
         "client_errors": 3,
         "unknown_codes": 1,
         "rate_limit_hot_spots": 1,
+        "scope_misuse": 0,
+        "retry_storms": 0,
+        "rejects": 0,
     }
     assert {name: number for name, number in values.items() if name.startswith("code:")} == {
         "code:rate_limited": 5,
@@ -144,6 +147,32 @@ def test_the_numbers_of_the_rules_are_those_of_the_sections(night: Path, facts_o
         "code:brand_new": 1,
         "code:bad_gateway": 1,
     }
+
+
+def test_a_storm_is_counted_once_whatever_the_number_of_its_culprits(write_lake: WriteLake, facts_of: Facts) -> None:
+    tight_loops = [
+        {
+            "ts": NINE + timedelta(milliseconds=50 * number),
+            "latency_ms": 10.0,
+            "key_id": key,
+            "idempotency_hash": key,
+            "line": number,
+        }
+        | _failure("internal_error", 500)
+        for number in range(200)
+        for key in ("key_a", "key_b")
+    ]
+    lake = write_lake(tight_loops, sources=[_source(NINE, NINE + timedelta(seconds=10))])
+
+    facts = facts_of(lake, rules=("retry_storms > 0",), top=1)
+
+    section = _section(facts, "retry_storms")
+    assert (facts.values["retry_storms"], section.row_count, [row["culprit"] for row in section.rows]) == (
+        1,
+        2,
+        ["key_a"],
+    )
+    assert [str(finding) for finding in facts.findings] == ["retry_storms > 0 holds: retry_storms is 1"]
 
 
 def test_a_section_shows_its_first_rows_and_says_how_many_there_are(night: Path, facts_of: Facts) -> None:
@@ -161,7 +190,7 @@ def test_every_code_is_shown_whatever_the_cap(night: Path, facts_of: Facts) -> N
 
 def test_a_day_of_another_zone_has_the_requests_of_its_own_hours(write_lake: WriteLake, facts_of: Facts) -> None:
     late = datetime(2026, 11, 2, 23, 30, tzinfo=UTC)
-    lake = write_lake([{"ts": late, "status": 500}, {"ts": NINE}], sources=[{"first_ts": NINE, "last_ts": late}])
+    lake = write_lake([{"ts": late, "status": 500}, {"ts": NINE}], sources=[_source(NINE, late)])
 
     counts = {tz: facts_of(lake, "2026-11-03", tz=tz).totals.requests for tz in ("UTC", "Europe/Berlin")}
 
@@ -196,15 +225,79 @@ def test_a_period_that_the_lake_does_not_cover_is_noted(
     write_lake: WriteLake, facts_of: Facts, first: str, last: str, notes: list[str]
 ) -> None:
     moments = [datetime.fromisoformat(moment).replace(tzinfo=UTC) for moment in (first, last)]
-    lake = write_lake([{"ts": moment} for moment in moments], sources=[{"first_ts": moments[0], "last_ts": moments[1]}])
+    lake = write_lake([{"ts": moment} for moment in moments], sources=[_source(min(moments), max(moments))])
 
     assert list(facts_of(lake).notes) == notes
 
 
 def test_a_period_that_is_not_over_is_noted(write_lake: WriteLake, facts_of: Facts) -> None:
-    lake = write_lake([{"ts": NOW}], sources=[{"first_ts": NINE, "last_ts": NOW}])
+    lake = write_lake([{"ts": NOW}], sources=[_source(NINE, NOW)])
 
     assert list(facts_of(lake, "today").notes) == ["The period is not over: requests may still come in."]
+
+
+# -- what could not be read
+
+
+@pytest.fixture
+def troubled(write_lake: WriteLake) -> Path:
+    """A source of the day before, two of the day, one without any request, and one that was read long before."""
+    day_before = NINE - timedelta(days=1)
+    bodies = ["whole", "truncated", "absent", "absent", "undecodable"]
+    return write_lake(
+        [{"ts": NINE, "status": 400, "body_state": state, "source_id": "torn"} for state in bodies]
+        + [{"ts": NINE, "source_id": "sound"}, {"ts": day_before, "source_id": "earlier"}],
+        sources=[
+            _source(day_before, day_before, "earlier", lines=2, requests=1, rejects=1),
+            _source(NINE, NINE, "sound", lines=1, requests=1),
+            _source(NINE, NINE, "torn", lines=9, requests=5, rejects=3, skipped=1, is_cut=True),
+            _source(None, None, "unreadable", lines=2, rejects=2, ingested_at=NINE + timedelta(days=1)),
+            _source(None, None, "forgotten", lines=1, rejects=1, ingested_at=day_before),
+        ],
+        rejects=[
+            {"source_id": source_id, "line": line, "reason": reason}
+            for source_id, line, reason in (
+                ("earlier", 1, "no_status"),
+                ("torn", 1, "not_json"),
+                ("torn", 2, "not_json"),
+                ("torn", 3, "no_timestamp"),
+                ("unreadable", 1, "not_json"),
+                ("unreadable", 2, "not_json"),
+                ("forgotten", 1, "not_json"),
+            )
+        ],
+    )
+
+
+def test_the_sources_of_the_period_are_told_the_most_troubled_first(troubled: Path, facts_of: Facts) -> None:
+    section = _section(facts_of(troubled), "ingest_health")
+
+    columns = ("source_id", "lines", "rejects", "truncated_bodies", "absent_bodies", "undecodable_bodies", "is_cut")
+    assert [tuple(row[name] for name in columns) for row in section.rows] == [
+        ("torn", 9, 3, 1, 2, 1, True),
+        ("unreadable", 2, 2, 0, 0, 0, False),
+        ("sound", 1, 0, 0, 0, 0, False),
+    ]
+
+
+def test_what_could_not_be_read_is_summed_up(troubled: Path, facts_of: Facts) -> None:
+    facts = facts_of(troubled, rules=("rejects > 4",))
+
+    assert facts.rejects == {"not_json": 4, "no_timestamp": 1}
+    assert [finding.value for finding in facts.findings] == [5]
+    assert _section(facts, "ingest_health").summary == (
+        "5 of 12 lines could not be read (4 not_json, 1 no_timestamp). Of 5 errors the log holds the whole body of 1; "
+        "1 bodies are cut, 2 absent, 1 cannot be decoded. "
+        "Each source is counted whole, also where a part of it lies outside the period."
+    )
+
+
+def test_lines_that_are_unaccounted_for_are_told(write_lake: WriteLake, facts_of: Facts) -> None:
+    lake = write_lake([{}], sources=[_source(NINE, NINE, lines=3, requests=1)])
+
+    summary = _section(facts_of(lake), "ingest_health").summary
+
+    assert summary.endswith(" In 1 of the sources lines are unaccounted for: a fault of the ingest.")
 
 
 # -- the formats
@@ -287,6 +380,7 @@ def test_json_has_the_documented_shape(night: Path, facts_of: Facts) -> None:
         "definition_of_error": document["definition_of_error"],
         "definition_of_faults": document["definition_of_faults"],
         "notes": document["notes"],
+        "rejects": {},
         "totals": {
             "requests": 40,
             "errors": 12,
@@ -397,17 +491,24 @@ def test_a_report_on_an_empty_lake_is_complete(write_lake: WriteLake, facts_of: 
     assert "The lake holds no requests." in text
 
 
-@pytest.mark.parametrize("rows", [pytest.param([], id="an empty lake"), pytest.param([{}], id="a lake without errors")])
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [pytest.param([], [], id="an empty lake"), pytest.param([{}], ["ingest_health"], id="a lake without errors")],
+)
 def test_a_section_that_finds_nothing_says_so_in_one_line(
-    write_lake: WriteLake, facts_of: Facts, rows: list[Row]
+    write_lake: WriteLake, facts_of: Facts, rows: list[Row], told: list[str]
 ) -> None:
-    facts = facts_of(write_lake(rows, sources=[{"first_ts": NINE, "last_ts": NINE}] if rows else []))
+    facts = facts_of(write_lake(rows, sources=[_source(NINE, NINE) for _ in rows]))
 
     markdown, html = as_markdown(facts), as_html(facts)
 
-    for section in (facts.codes, *facts.sections):
-        assert f"## {section.heading}\n\n{section.nothing}\n\n`errata ask {section.question}" in markdown
-        assert f"<p>{section.nothing}</p>" in html
+    sections = (facts.codes, *facts.sections)
+    assert [
+        section.question
+        for section in sections
+        if f"## {section.topic.heading}\n\n{section.topic.nothing}\n\n`errata ask {section.question}" not in markdown
+        or f"<p>{section.topic.nothing}</p>" not in html
+    ] == told
 
 
 # -- the command
@@ -473,6 +574,17 @@ def test_the_exit_code_is_1_when_a_rule_holds(
     assert [line for line in told if f"- `{line}`" not in result.stdout] == []
 
 
+def test_a_code_of_a_rule_that_was_never_met_is_told(night: Path) -> None:
+    rules = ("code:internl_error > 0", "code:opted_out > 0", "code:bad_gateway > 99", "code:brand_new > 99")
+
+    result = run("--lake", night, "--day", DAY, *(part for rule in rules for part in ("--fail-on", rule)))
+
+    assert (result.exit_code, result.stderr) == (
+        0,
+        "errata report: no error of the lake has the code 'internl_error' that --fail-on names\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "verdict"),
     [
@@ -508,7 +620,14 @@ def _row(days: int, number: int, **fields: Any) -> Row:
 
 def _lake_of_names(write_lake: WriteLake, names: Iterable[str], name: str = "lake") -> Path:
     rows = [{"status": 400, "code": text, "org_id": text, "key_id": text, "route": text} for text in names]
-    return write_lake(rows, sources=[{"first_ts": NINE, "last_ts": NINE}], name=name)
+    return write_lake(rows, sources=[_source(NINE, NINE)], name=name)
+
+
+def _source(first: datetime | None, last: datetime | None, source_id: str = "s1", **fields: Any) -> Row:
+    """A step of the ledger whose lines are all accounted for."""
+    counts = dict.fromkeys(("lines", "requests", "rejects", "skipped", "errors", "first_line"), 0)
+    row = {"source_id": source_id, "name": f"{source_id}.log", "first_ts": first, "last_ts": last, "is_cut": False}
+    return row | counts | {"ingested_at": NOW} | fields
 
 
 def _section(facts: Digest, question: str) -> Any:
