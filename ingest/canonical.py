@@ -51,17 +51,21 @@ CREATE OR REPLACE MACRO is_route(path) AS
     regexp_full_match(path, '(?:/(?:v[0-9]{1,3}|[a-z]{1,32}|\{id\}))+')
     AND NOT regexp_matches(path, '[bcdfghjklmnpqrstvwxz]{6}');
 CREATE OR REPLACE MACRO with_plain_ids_folded(path) AS
-    regexp_replace(path, '/(?:[A-Za-z]{1,12}[_-])?[0-9a-zA-Z-]*[0-9][0-9a-zA-Z-]{8,}', '/{id}', 'g');
+    regexp_replace(path, '/(?:\{org_id\}|(?:[A-Za-z]{1,12}[_-])?[0-9a-zA-Z-]*[0-9][0-9a-zA-Z-]{8,})', '/{id}', 'g');
 CREATE OR REPLACE MACRO route_of(path, folded) AS
     CASE WHEN is_route(folded) THEN folded
-    ELSE array_to_string(list_transform(string_split(path, '/'), lambda segment:
+    ELSE array_to_string(list_transform(string_split(replace(path, '{org_id}', '{id}'), '/'), lambda segment:
         CASE WHEN is_word(segment) THEN segment ELSE '{id}' END), '/') END;
+CREATE OR REPLACE MACRO without_own_org(path, org) AS
+    CASE WHEN length(org) >= 4 AND contains(path, org)
+        THEN replace(path || '//', '/' || org || '/', '/{org_id}/')[:-3] ELSE path END;
 CREATE OR REPLACE MACRO last_try(value) AS
     coalesce(TRY_CAST(value AS DOUBLE), TRY_CAST(regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) AS DOUBLE));
 """
 """A path segment is an id unless it is made of words: a digit makes it one, save in versions and technical names.
 
-`route_of(path, with_plain_ids_folded(path))` is the route: most paths need no look at each segment.
+The caller's own org_id is one whatever it looks like. `route_of(path, with_plain_ids_folded(path))` is the route: most
+paths need no look at each segment.
 """
 
 
@@ -73,13 +77,14 @@ def canonical_sql(layout: Format, records: str) -> str:
     """
     latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
     upstream = f"last_try(upstream_ms) {_TO_MS[layout.unit('upstream_ms')]}"
+    path = _request_part("path", "^[A-Za-z]{1,20} ([^ ]+)", layout)
     timed = f"""
         SELECT * REPLACE (
                 TRY_CAST(status AS SMALLINT) AS status,
                 {latency} AS latency_ms,
                 {upstream} AS upstream_ms,
                 {_request_part("method", "^([A-Za-z]{1,20}) ", layout)} AS method,
-                split_part({_request_part("path", "^[A-Za-z]{1,20} ([^ ]+)", layout)}, '?', 1) AS path
+                without_own_org(split_part({path}, '?', 1), org_id) AS path
             ),
             {_ts_us(layout)} AS logged_us
         FROM ({records})"""

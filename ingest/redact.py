@@ -55,7 +55,9 @@ _MASKS: Final = (
     (_DIGITS, r"\1[phone]"),
 )
 _UNSAFE_ID: Final = rf"@|%|^\+|\s|{_CREDENTIAL}|(?i:bearer|basic) "
-_UNSAFE_PATH: Final = rf"[^A-Za-z0-9/_.~-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_CREDENTIAL}"
+_UNSAFE_PATH: Final = (
+    rf"[^A-Za-z0-9/_.~{{}}-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_CREDENTIAL}"
+)
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ REQUEST_COLUMNS: Final = (
         "path",
         pa.string(),
         "",
-        "path without query; one with personal data is its route, # and a keyed hash",
+        "path without query, own org_id as {org_id}; with personal data: its route, # and a keyed hash",
     ),
     Column("status", pa.int16(), "", "HTTP status that the client was sent"),
     Column("code", pa.string(), "", "error code of the envelope; null where the response had none"),
