@@ -19,6 +19,7 @@ _LAST_REQUEST_BEFORE: Final = (
 _DATA_BEGINS: Final = "SELECT epoch_us(min(first_ts)) FROM sources"
 _DATA_THROUGH: Final = "SELECT epoch_us(data_through())"
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SPILL_OVER: Final = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -43,16 +44,21 @@ class Period:
 
     @property
     def label(self) -> str:
-        """2026-11-16 for a day, else its two moments; with the zone."""
-        since, until = written(self.since), written(self.until)
-        is_day = "T" not in since + until and self.until.date() - self.since.date() == timedelta(days=1)
-        return f"{since} ({self.tz})" if is_day else f"{since} to {until} ({self.tz})"
+        """2026-11-16 for a day, else its two moments to the minute; with the zone."""
+        if written(self.since) + written(self.until) == f"{self.since:%F}{self.until:%F}":
+            is_day = self.until.date() - self.since.date() == timedelta(days=1)
+            return f"{self.since:%F} ({self.tz})" if is_day else f"{self.since:%F} to {self.until:%F} ({self.tz})"
+        is_of_one_day = self.until.date() == self.since.date()
+        until = f"{self.until:%H:%M}" if is_of_one_day else f"{self.until:%F %H:%M}"
+        return f"{self.since:%F %H:%M} to {until} ({self.tz})"
 
 
 def day_of(con: duckdb.DuckDBPyConnection, day: str | None, *, tz: str = "UTC", now: datetime) -> Period:
     """The period of one day of the zone `tz`: 2026-11-16, today, yesterday.
 
-    Without `day`, the latest day before today that has requests; today where all requests are of today; else yesterday.
+    Without `day`, the latest day before today that has requests beyond its first hour: what a log of the day before
+    ends with does not make a day. It is today where all requests are of today, and yesterday where there are none.
+
     Today ends with the last request there is, so that the period before is as long. Raises BadInput for what is no day.
     """
     zone = zone_named(tz)
@@ -103,11 +109,17 @@ def written(moment: datetime) -> str:
 
 def _latest_day(con: duckdb.DuckDBPyConnection, zone: tzinfo, now: datetime) -> datetime:
     today = _moment("today", "--day", zone, now)
-    last = _found(con, _LAST_REQUEST_BEFORE, moment=today.astimezone(UTC).replace(tzinfo=None))
+    last = _last_request_before(con, today)
     if last is not None:
-        return _moment(last.astimezone(zone).date(), "--day", zone, now)
+        start = _moment(last.astimezone(zone).date(), "--day", zone, now)
+        earlier = _last_request_before(con, start) if last - start < _SPILL_OVER else None
+        return start if earlier is None else _moment(earlier.astimezone(zone).date(), "--day", zone, now)
     through = data_through(con)
     return today if through is not None and through >= today else _moment("yesterday", "--day", zone, now)
+
+
+def _last_request_before(con: duckdb.DuckDBPyConnection, moment: datetime) -> datetime | None:
+    return _found(con, _LAST_REQUEST_BEFORE, moment=moment.astimezone(UTC).replace(tzinfo=None))
 
 
 def _moment(value: object, name: str, zone: tzinfo, now: datetime) -> datetime:

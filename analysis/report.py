@@ -53,7 +53,7 @@ Exit codes: 0 fine, 1 a rule holds, 2 wrong usage or unreadable input, 3 damaged
 @click.option(
     "--day",
     metavar="DAY",
-    help="2026-11-01, yesterday or today.  [default: the latest day before today that has requests]",
+    help="2026-11-01, yesterday or today.  [default: the latest before today that has requests]",
 )
 @click.option("--since", metavar="MOMENT", help="Start of another period: 2026-11-01, 2026-11-01T10:00, 24h, 7d.")
 @click.option("--until", metavar="MOMENT", help="End of that period, exclusive.  [default: the latest request]")

@@ -67,7 +67,10 @@ def test_yesterday_is_yesterday_of_the_zone(requests_at: Requests, now: str, day
 @pytest.mark.parametrize(
     ("moments", "tz", "day"),
     [
-        pytest.param(["2026-11-21T23:59", "2026-11-22T00:00", "2026-11-23T10:00"], "UTC", "2026-11-22", id="yesterday"),
+        pytest.param(["2026-11-21T23:59", "2026-11-22T01:00", "2026-11-23T10:00"], "UTC", "2026-11-22", id="yesterday"),
+        pytest.param(["2026-11-16T10:00", "2026-11-17T00:59"], "UTC", "2026-11-16", id="not the end of its log"),
+        pytest.param(["2026-11-16T10:00", "2026-11-17T01:00"], "UTC", "2026-11-17", id="beyond its first hour"),
+        pytest.param(["2026-11-17T00:02"], "UTC", "2026-11-17", id="a few minutes are all there is"),
         pytest.param(["2026-11-16T10:00", "2026-11-23T10:00"], "UTC", "2026-11-16", id="the last one with requests"),
         pytest.param(["2026-11-23T01:00", "2026-11-23T10:00"], "UTC", "2026-11-23", id="only today has requests"),
         pytest.param([], "UTC", "2026-11-22", id="nothing at all"),
@@ -170,7 +173,8 @@ def test_the_period_before_is_as_long_in_hours_and_not_in_days() -> None:
     [
         ("2026-11-16T00:00", "2026-11-17T00:00", "2026-11-16 (UTC)"),
         ("2026-11-16T00:00", "2026-11-18T00:00", "2026-11-16 to 2026-11-18 (UTC)"),
-        ("2026-11-16T09:30", "2026-11-17T00:00", "2026-11-16T09:30:00+00:00 to 2026-11-17 (UTC)"),
+        ("2026-11-16T09:30", "2026-11-17T00:00", "2026-11-16 09:30 to 2026-11-17 00:00 (UTC)"),
+        ("2026-11-16T00:00", "2026-11-16T10:59", "2026-11-16 00:00 to 10:59 (UTC)"),
     ],
 )
 def test_a_period_is_named_by_its_day_or_its_moments(since: str, until: str, label: str) -> None:
