@@ -179,6 +179,8 @@ def _narrowed(layout: Format, chunk: Chunk) -> Format:
     if keys is None or careful.record_keys(chunk.line(len(chunk) - 1)) != keys:
         return layout
     present = {name: tuple(path for path in paths if path[0] in keys) for name, paths in layout.columns.items()}
+    if not present["ts"] or not present["status"]:
+        return layout
     return replace(layout, columns={name: paths for name, paths in present.items() if paths})
 
 
