@@ -78,11 +78,11 @@ def _from_json(text: str, layout: Format) -> dict[str, str | None] | str:
     try:
         # Of a repeated key the first counts, as in the vectorised lane.
         record = json.loads(text, strict=False, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
+        if not isinstance(record, dict):
+            return "not_an_object"
+        return {name: _first(record, paths) for name, paths in layout.columns.items()}
     except (ValueError, RecursionError):
         return "not_json"
-    if not isinstance(record, dict):
-        return "not_an_object"
-    return {name: _first(record, paths) for name, paths in layout.columns.items()}
 
 
 def record_keys(data: bytes) -> frozenset[str] | None:
@@ -105,7 +105,8 @@ def _first(record: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> str | No
 
 
 def _from_text(text: str, layout: Format) -> dict[str, str | None] | str:
-    match = re.match(layout.pattern, text)
+    # Of the classes of characters RE2, which the vectorised lane matches with, knows those of ASCII alone.
+    match = re.match(layout.pattern, text, re.ASCII)
     return dict(match.groupdict()) if match else "not_this_format"
 
 

@@ -71,7 +71,7 @@ _MAY_HOLD_ENVELOPE: Final = """
 
 _IS_PLAIN_ENVELOPE: Final = """
     envelope.object = 'error' AND regexp_full_match(envelope.code, '[A-Za-z0-9_.-]+')
-    AND NOT regexp_matches(body, '"code"\\s*:.*"code"\\s*:')
+    AND NOT regexp_matches(body, '(?s)"code"\\s*:.*"code"\\s*:')
     AND (envelope.details IS NULL OR envelope.details::VARCHAR = 'null'
         OR (json_type(envelope.details) = 'ARRAY' AND list_bool_and([d.issue IS NOT NULL FOR d IN details])))"""
 
@@ -137,7 +137,8 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     alias = "field_code" if name == "code" else name
     if name in _NUMBERS or (name == "ts" and layout.unit("ts") in _EPOCHS):
         return f"{value} AS {alias}"
-    if set(layout.missing) <= set(MISSING):
+    is_fallback = name in {"method", "path"} and layout.has("request_line")
+    if set(layout.missing) <= set(MISSING) and not is_fallback:
         return f"nullif({value}, '') AS {alias}" if name in _DECIDES else f"{value} AS {alias}"
     return f"{_unless_missing(value, layout)} AS {alias}"
 
