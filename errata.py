@@ -102,8 +102,6 @@ def demo(ctx: click.Context, lake: Path) -> None:
 
 def main() -> None:
     """Runs the command line; every failure that a person can mend is one line on stderr and its exit code."""
-    from ingest.schema import BadInput, LakeDamaged
-
     try:
         cli(standalone_mode=False)
     except click.exceptions.Abort:
@@ -111,12 +109,20 @@ def main() -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(ExitCode.BAD_INPUT)
-    except BadInput as error:
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
         click.echo(f"errata: {error}", err=True)
-        sys.exit(ExitCode.BAD_INPUT)
-    except LakeDamaged as error:
-        click.echo(f"errata: {error}", err=True)
-        sys.exit(ExitCode.LAKE_DAMAGED)
+        sys.exit(code)
+
+
+def _exit_code(error: Exception) -> ExitCode | None:
+    from ingest.schema import BadInput, LakeDamaged  # brings Arrow, which `errata --help` has no use for
+
+    if isinstance(error, BadInput):
+        return ExitCode.BAD_INPUT
+    return ExitCode.LAKE_DAMAGED if isinstance(error, LakeDamaged) else None
 
 
 if __name__ == "__main__":
