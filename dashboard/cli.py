@@ -3,12 +3,14 @@
 import os
 import socket
 import sys
-from contextlib import closing
+from contextlib import closing, redirect_stdout
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
 import click
+
+from dashboard import CATALOG_VARIABLE, LAKE_VARIABLE
 
 _APP: Final = Path(__file__).with_name("app.py")
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
@@ -42,10 +44,10 @@ class Refused(click.ClickException):
 @click.option(
     "--lake",
     type=click.Path(path_type=Path),
-    envvar="ERRATA_LAKE",
+    envvar=LAKE_VARIABLE,
     default=Path("lake"),
     show_default="./lake",
-    help="Folder of the lake; also ERRATA_LAKE.",
+    help=f"Folder of the lake; also {LAKE_VARIABLE}.",
 )
 @click.option(
     "--catalog",
@@ -68,9 +70,9 @@ def dashboard(lake: Path, catalog: Path | None, port: int, address: str, insecur
             "serve at 127.0.0.1 behind a proxy that asks who it is, or pass --insecure"
         )
     _check_port(address, port)
-    os.environ["ERRATA_LAKE"] = str(lake.absolute())
+    os.environ[LAKE_VARIABLE] = str(lake.absolute())
     if catalog is not None:
-        os.environ["ERRATA_CATALOG"] = str(catalog.absolute())
+        os.environ[CATALOG_VARIABLE] = str(catalog.absolute())
     settings = _SETTINGS | {
         "server.address": address,
         "server.port": str(port),
@@ -89,8 +91,8 @@ def _serve(flags: list[str]) -> None:
     """Runs Streamlit until it is stopped; what it prints is narration."""
     from streamlit.web.cli import main
 
-    sys.stdout = sys.stderr
-    main(["run", str(_APP), *flags], prog_name="streamlit", standalone_mode=False)
+    with redirect_stdout(sys.stderr):
+        main(["run", str(_APP), *flags], prog_name="streamlit", standalone_mode=False)
 
 
 def _is_loopback(address: str) -> bool:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -10,25 +10,18 @@ import streamlit as st
 
 from analysis import Chart, questions
 from analysis.chart import chart
-from dashboard import address, drawing, table
+from dashboard import address, drawing, movers, table
 from dashboard.scope import NAMES, Scope, kept
-from dashboard.view import OVERVIEW, View, follow
+from dashboard.view import OVERVIEW, View
 
-_PACED: Final = "rate_limited"
 _ERROR: Final = "Requests that were answered with an error envelope or a status of 400 and above."
 _PLATFORM_ERROR: Final = (
     "Errors that the platform owns by the catalogue, or without a known code a status of 500 and above / requests."
 )
-_PACED_ERROR: Final = "Requests that were refused for their pace: status 429, or a code that comes with it."
+_RATE_LIMITED_MEANS: Final = "Requests that were refused for their pace: status 429, or a code that comes with it."
 _MOST_ROWS: Final = 8
 _LOW: Final = 160
 _UNREAD: Final = ("name", "lines", "rejects", "reject_reasons", "truncated_bodies", "undecodable_bodies", "is_cut")
-_MOVER_MEANINGS: Final = {
-    "errors": "errors in the period",
-    "before": "errors in the equally long period before it",
-    "difference": "errors - before",
-    "change": "errors / before - 1; empty where there were none before",
-}
 
 
 @dataclass(frozen=True)
@@ -38,7 +31,7 @@ class Totals:
     requests: int
     errors: int
     platform_errors: int
-    paced_errors: int
+    rate_limited: int
 
     @property
     def rate(self) -> float | None:
@@ -55,7 +48,7 @@ def show(view: View) -> None:
     """Draws the page."""
     _say_what_is_counted(view.scope)
     with st.container(horizontal=True):
-        without_paced = address.flag(
+        without_429 = address.flag(
             "without_429", "Set 429s aside", help="Leaves rate-limited requests out of the errors on this page."
         )
         is_logarithmic = address.flag("log", "Logarithmic", help="Draws counts on a logarithmic scale.")
@@ -64,9 +57,9 @@ def show(view: View) -> None:
         st.info("There are no requests in this period.", icon=":material/search_off:")
         view.link(OVERVIEW, "Show all data", query={"period": "all"})
     else:
-        _show_totals(_totals(faults, "", without_paced), _totals(faults, "previous_", without_paced))
-        _show_trend(view, without_paced, is_logarithmic)
-        _show_movers(view, without_paced)
+        _show_totals(_totals(faults, "", without_429), _totals(faults, "previous_", without_429))
+        _show_trend(view, without_429, is_logarithmic)
+        movers.show(view, without_429=without_429)
     _show_what_was_read(view)
 
 
@@ -94,13 +87,15 @@ def in_words(age: timedelta) -> str:
     return f"{minutes} min"
 
 
-def _totals(faults: pa.Table, prefix: str, without_paced: bool) -> Totals:
+def _totals(faults: pa.Table, prefix: str, without_429: bool) -> Totals:
     """The totals of the period, or with the prefix "previous_" of the one before it: zeros where there is none."""
     rows = {row["fault"]: row for row in faults.to_pylist()}
     requests = rows["client"][f"{prefix}requests"] or 0
     errors = {fault: row[f"{prefix}errors"] or 0 for fault, row in rows.items()}
-    paced = errors.pop(_PACED)
-    return Totals(requests, sum(errors.values()) + (0 if without_paced else paced), errors["platform"], paced)
+    rate_limited = errors.pop("rate_limited")
+    return Totals(
+        requests, sum(errors.values()) + (0 if without_429 else rate_limited), errors["platform"], rate_limited
+    )
 
 
 def _show_totals(now: Totals, before: Totals) -> None:
@@ -115,7 +110,7 @@ def _show_totals(now: Totals, before: Totals) -> None:
     with cells[3]:
         _rate("Platform error rate", now.platform_rate, before.platform_rate, _PLATFORM_ERROR)
     with cells[4]:
-        _count("Rate limited (429)", now.paced_errors, before.paced_errors, _PACED_ERROR, is_good=False)
+        _count("Rate limited (429)", now.rate_limited, before.rate_limited, _RATE_LIMITED_MEANS, is_good=False)
 
 
 def _count(label: str, now: int, before: int | None, told: str, *, is_good: bool | None) -> None:
@@ -144,11 +139,11 @@ def _metric(label: str, now: float | str, change: str | None, told: str, *, is_g
     )
 
 
-def _show_trend(view: View, without_paced: bool, is_logarithmic: bool) -> None:
+def _show_trend(view: View, without_429: bool, is_logarithmic: bool) -> None:
     question = questions()["error_trend"]
     frame = drawing.frame(view.ask("error_trend"))
-    if without_paced:
-        frame = frame[~frame["label"].isin(view.snapshot.paced_labels())]
+    if without_429:
+        frame = frame[~frame["label"].isin(view.snapshot.rate_limited_labels())]
     if frame.empty:
         st.success("No errors in this period.", icon=":material/check_circle:")
         return
@@ -160,65 +155,6 @@ def _show_trend(view: View, without_paced: bool, is_logarithmic: bool) -> None:
     rates["rate"] = rates["errors"] / rates["requests"]
     rate = replace(question, chart=Chart("line", "bucket_start", "rate"))
     drawing.show(chart(rate, rates, tz=view.scope.zone), "Error rate over time", height=_LOW)
-
-
-def _show_movers(view: View, without_paced: bool) -> None:
-    st.subheader("Most errors" if view.scope.previous() is None else "Largest changes against the period before")
-    by_code, by_org = st.columns(2)
-    with by_code:
-        st.caption("By code")
-        picked = _pick(_movers(view, "errors_by_code", "label", without_paced), "label", "Errors by code", view)
-        if picked is not None:
-            # Errors without a code are labelled by what the gateway did, which is no filter.
-            codes = view.ask("errors_by_code")["code"].to_pylist()
-            follow(view, {"code": picked["label"] if picked["label"] in codes else None})
-    with by_org:
-        st.caption("By organisation")
-        picked = _pick(
-            _movers(view, "errors_by_org", "org_id", without_paced), "org_id", "Errors by organisation", view
-        )
-        if picked is not None:
-            follow(view, picked)
-
-
-def _pick(rows: pa.Table, column: str, label: str, view: View) -> dict[str, Any] | None:
-    if rows.num_rows == 0:
-        st.caption(f"{label}: none.")
-        return None
-    key = f"movers-{column}-{hash(str(view.scope))}"
-    return table.show(rows, _MOVER_MEANINGS, view.scope.zone, key=key, label=label, first=[column])
-
-
-def _movers(view: View, name: str, column: str, without_paced: bool) -> pa.Table:
-    """One row per value of `column`: its errors and, where there is a period before, how they moved since."""
-    now = _counts(view, name, column, without_paced)
-    earlier = view.scope.previous()
-    if earlier is None:
-        most = sorted(now, key=lambda value: (-now[value], str(value)))[:_MOST_ROWS]
-        return pa.table({column: most, "errors": [now[value] for value in most]})
-    before = _counts(replace(view, scope=earlier), name, column, without_paced)
-    moved = {value: now.get(value, 0) - before.get(value, 0) for value in {**now, **before}}
-    largest = sorted(moved, key=lambda value: (-abs(moved[value]), str(value)))[:_MOST_ROWS]
-    return pa.table(
-        {
-            column: largest,
-            "errors": [now.get(value, 0) for value in largest],
-            "before": [before.get(value, 0) for value in largest],
-            "difference": [moved[value] for value in largest],
-            "change": [moved[value] / before[value] if value in before else None for value in largest],
-        }
-    )
-
-
-def _counts(view: View, name: str, column: str, without_paced: bool) -> dict[str | None, int]:
-    """Errors by the value of `column` in the answer to the question `name`, without those that have none."""
-    counts = _errors(view.ask(name), column)
-    asked = view.scope.filters.get("code")
-    for code in view.snapshot.paced_labels() if without_paced else ():
-        if asked in (None, code):
-            for value, errors in _errors(view.ask(name, for_code=code), column).items():
-                counts[value] -= errors
-    return {value: errors for value, errors in counts.items() if errors}
 
 
 def _show_what_was_read(view: View) -> None:
@@ -244,10 +180,3 @@ def _show_what_was_read(view: View) -> None:
         shown = unread.select(_UNREAD).sort_by([("rejects", "descending")]).slice(0, _MOST_ROWS)
         told = "Sources that were not wholly read"
         table.show(shown, meanings, view.scope.zone, key="unread", label=told, is_pickable=False)
-
-
-def _errors(rows: pa.Table, column: str) -> dict[str | None, int]:
-    counts: dict[str | None, int] = {}
-    for row in rows.select([column, "errors"]).to_pylist():
-        counts[row[column]] = counts.get(row[column], 0) + row["errors"]
-    return counts

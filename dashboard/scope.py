@@ -91,14 +91,17 @@ class Scope:
 
     def previous(self) -> "Scope | None":
         """The equally long period before this one; None where this one has no start or no end."""
-        end = self.until or (self.data_through and self.data_through.astimezone(UTC).replace(tzinfo=None))
-        if self.since is None or end is None or end <= self.since:
+        end = self._end()
+        if self.since is None or end is None:
             return None
-        return replace(self, since=self.since - (end - self.since), until=self.since)
+        try:
+            return replace(self, since=self.since - (end - self.since), until=self.since)
+        except OverflowError:
+            return None
 
     def period(self) -> str:
         """The period in words, in the scope's zone."""
-        end = self.until or self.data_through
+        end = self._end()
         if self.since is None:
             return f"Everything up to {self.local(end)}" if end else "All data"
         return f"{self.local(self.since)} to {self.local(end) if end else 'now'}"
@@ -106,7 +109,15 @@ class Scope:
     def local(self, moment: datetime) -> str:
         """A moment (naive means UTC) as wall-clock time of the scope's zone."""
         aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return aware.astimezone(zone_named(self.zone)).strftime(_FORMAT)
+        try:
+            return aware.astimezone(zone_named(self.zone)).strftime(_FORMAT)
+        except OverflowError:
+            return moment.strftime(_FORMAT)
+
+    def _end(self) -> datetime | None:
+        """`until`, else the latest request; None where it came before `since`."""
+        end = self.until or (self.data_through and self.data_through.astimezone(UTC).replace(tzinfo=None))
+        return None if end and self.since and end <= self.since else end
 
 
 def read(data_through: datetime | None) -> Scope:

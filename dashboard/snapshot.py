@@ -19,9 +19,7 @@ from analysis.explain import Explanation
 from analysis.explain import explain as explain_request
 from analysis.lake import snapshot_files
 from analysis.period import data_through
-
-LAKE_VARIABLE: Final = "ERRATA_LAKE"
-CATALOG_VARIABLE: Final = "ERRATA_CATALOG"
+from dashboard import CATALOG_VARIABLE, LAKE_VARIABLE
 
 # The lake's data files say when rows are new. A catalogue that was edited is seen after this time.
 _KEPT_FOR: Final = "5m"
@@ -44,8 +42,8 @@ class Snapshot:
         """The latest request that was ingested; None for an empty lake."""
         return _data_through(self.con, self.version)
 
-    def paced_labels(self) -> list[str]:
-        """The labels under which rate-limited requests are counted: the codes that come with a 429, and no code."""
+    def rate_limited_labels(self) -> list[str]:
+        """The labels of rate-limited requests: the codes that come with a 429, and that of a gateway's own refusal."""
         entries = self.con.cursor().table("catalogue").to_arrow_table().to_pylist()
         return [*(entry["code"] for entry in entries if entry["http_status"] == 429), "too_many_requests"]
 

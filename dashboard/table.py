@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import streamlit as st
 
 from analysis import Question
+from analysis.moments import zone_named
 from analysis.output import cell_text, write_rows
 
 _FRACTIONS: Final = {"rate", "share", "change"}
@@ -94,23 +95,29 @@ def _drawable(rows: pa.Table, zone: str, first: Sequence[str]) -> pa.Table:
     columns: list[pa.ChunkedArray[Any]] = []
     for field, column in zip(rows.schema, rows.columns, strict=True):
         if pa.types.is_timestamp(field.type) and field.type.tz is not None:
-            column = column.cast(pa.timestamp("us", tz=zone))
+            column = _wall_clock(column, zone)
         elif _is_fraction(field):
             column = pc.multiply(column, 100.0)
         elif pa.types.is_decimal(field.type):
             column = column.cast(pa.int64() if field.type.scale == 0 else pa.float64())
         elif pa.types.is_nested(field.type) and not _is_list_of_text(field.type):
             column = pa.chunked_array([[cell_text(value) for value in column.to_pylist()]], pa.string())
-        elif pa.types.is_string(field.type) and field.name in first:
-            column = pc.fill_null(column, "(none)")
+        elif field.name in first and (pa.types.is_string(field.type) or pa.types.is_null(field.type)):
+            column = pc.fill_null(column.cast(pa.string()), "(none)")
         columns.append(column)
     return pa.table(columns, names=rows.schema.names)
+
+
+def _wall_clock(moments: "pa.ChunkedArray[Any]", zone: str) -> "pa.ChunkedArray[Any]":
+    """`moments` as local times of `zone`: a browser knows fewer zones than Python."""
+    local = moments.to_pandas().dt.tz_convert(zone_named(zone)).dt.tz_localize(None)
+    return pa.chunked_array([pa.Array.from_pandas(local, type=pa.timestamp("us"))])
 
 
 def _column(field: "pa.Field[Any]", meaning: str | None, zone: str, moments: str) -> Any:
     label, kind = words(field.name), field.type
     if pa.types.is_timestamp(kind):
-        return st.column_config.DatetimeColumn(f"{label} ({zone})", help=meaning, format=moments, timezone=zone)
+        return st.column_config.DatetimeColumn(f"{label} ({zone})", help=meaning, format=moments)
     if _is_fraction(field):
         form = "%+,.1f%%" if field.name.endswith("change") else "%.2f%%"
         return st.column_config.NumberColumn(label, help=meaning, format=form)

@@ -93,6 +93,24 @@ def test_a_period_is_told_in_the_zone_that_was_chosen(filled: Path, monkeypatch:
     assert metrics(app)["Requests"][0] == "175"
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param({"since": "0001-01-01"}, id="from the first day there is"),
+        pytest.param({"until": "9999-12-31T23:59", "tz": "Asia/Kolkata"}, id="to the last day there is"),
+        pytest.param({"period": "today"}, id="after the last request"),
+        pytest.param({"tz": "Factory"}, id="a zone that no browser knows"),
+        pytest.param({"org": "\x00' OR 1=1 --", "key": "x" * 5000}, id="filters that nothing matches"),
+    ],
+)
+def test_an_extreme_address_is_no_accident(
+    address: dict[str, str], filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = looked_at(filled, monkeypatch, **address)
+
+    assert (app.exception.len, app.error.len, app.warning.len) == (0, 0, 0)
+
+
 def test_a_lake_in_which_nothing_failed_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = looked_at(write(tmp_path / "lake", [ok(0)]), monkeypatch)
 

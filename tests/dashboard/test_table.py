@@ -3,9 +3,11 @@
 from datetime import UTC, datetime
 from io import BytesIO
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from streamlit.testing.v1 import AppTest
 
 from dashboard import drawing
 from dashboard.table import file_bytes, words
@@ -52,3 +54,40 @@ def test_a_chart_is_drawn_of_an_answer_that_has_lists() -> None:
     rows = pa.table({"started_at": [1], "example_request_ids": [["req_1", "req_2"]], "details": [{"field": "to"}]})
 
     assert drawing.frame(rows).to_dict("list") == {"started_at": [1]}
+
+
+def a_table() -> None:
+    """What AppTest runs: one row of every kind of column."""
+    from datetime import UTC, datetime
+    from decimal import Decimal
+
+    import pyarrow as pa
+
+    from dashboard import table
+
+    row = {
+        "org_id": None,
+        "route": None,
+        "errors": Decimal(12),
+        "rate": 0.125,
+        "first_seen": datetime(2026, 11, 2, 23, tzinfo=UTC),
+        "codes": ["not_found", "opted_out"],
+        "details": [{"field": "to[]", "issue": "<b>"}],
+    }
+    table.show(pa.Table.from_pylist([row]), {}, "Asia/Kolkata", key="rows", label="rows", first=["org_id"])
+
+
+def test_cells_hold_what_a_person_reads() -> None:
+    shown = AppTest.from_function(a_table).run().dataframe[0].value
+
+    assert [list(codes) for codes in shown.pop("codes")] == [["not_found", "opted_out"]]
+    assert shown.to_dict("records") == [
+        {
+            "org_id": "(none)",
+            "route": None,
+            "errors": 12,
+            "rate": 12.5,
+            "first_seen": pd.Timestamp("2026-11-03 04:30"),
+            "details": '[{"field": "to[]", "issue": "<b>"}]',
+        }
+    ]
