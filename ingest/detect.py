@@ -9,7 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from ingest.formats import Format, formats
+from ingest.formats import FieldPath, Format, formats
 from ingest.schema import BadInput
 
 _MOST_RECORDS: Final = 200
@@ -78,22 +78,27 @@ def _is_signed(values: dict[str, Any], layout: Format) -> bool:
 
 
 def settled(layout: Format, records: list[str]) -> Format:
-    """`layout` with its time unit decided by `records`: text by its form, a number by its magnitude."""
-    if layout.layout == "text":
-        return layout
+    """`layout` with its time unit decided by `records`, once for all: text by its form, a number by its magnitude."""
     for record in records:
-        values = _object(record)
         for path in layout.columns["ts"]:
-            value: Any = values
-            for key in path:
-                value = value.get(key) if isinstance(value, dict) else None
+            value = _value(record, path, layout)
             if value not in (None, *layout.missing):
                 unit = layout.units.get("ts", "epoch")
                 unit = _unit(str(value)) if unit == "epoch" else unit
                 return replace(layout, columns={**layout.columns, "ts": (path,)}, units={**layout.units, "ts": unit})
-    return replace(
-        layout, columns={**layout.columns, "ts": layout.columns["ts"][:1]}, units={**layout.units, "ts": "s"}
-    )
+    unit = layout.unit("ts").replace("epoch", "s")
+    columns = {**layout.columns, "ts": layout.columns["ts"][:1]}
+    return replace(layout, columns=columns, units={**layout.units, "ts": unit})
+
+
+def _value(record: str, path: FieldPath, layout: Format) -> Any:
+    if layout.layout == "text":
+        match = re.match(layout.pattern, record, re.ASCII)
+        return match[path[0]] if match else None
+    value: Any = _object(record)
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _unit(value: str) -> str:

@@ -10,6 +10,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from ingest.schema import BadInput
 
 FIELDS: Final = (
@@ -102,23 +105,26 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
     known = {"title", "layout", "ts_is", "pattern", "missing", "same_keys", "signature", "columns", "units"}
     _refuse_unknown(path, "entry", set(entries) - known, known)
     layout = _choice(path, entries, "layout", ("json", "text"))
-    pattern = entries.get("pattern", "")
+    pattern = str(entries.get("pattern", ""))
     columns: dict[str, tuple[FieldPath, ...]]
     if layout == "text":
         columns = {name: ((name,),) for name in _groups(path, pattern)}
     else:
-        columns = {name: _paths(path, name, value) for name, value in entries.get("columns", {}).items()}
+        columns = {name: _paths(path, name, value) for name, value in _table(path, entries, "columns").items()}
+        _refuse_clashes(path, [candidate for candidates in columns.values() for candidate in candidates])
     _refuse_unknown(path, "column", set(columns) - set(FIELDS), set(FIELDS))
     for needed in ("ts", "status"):
         if needed not in columns:
             raise BadInput(f"{path}: expected a path for the column `{needed}` under [columns], found none")
-    units = entries.get("units", {})
+    units = _table(path, entries, "units")
     for name, unit in units.items():
         if unit not in UNITS.get(name, ()):
             raise BadInput(
                 f"{path}: [units] {name} = {unit!r}; expected one of {', '.join(UNITS.get(name, ('nothing',)))}"
             )
-    signature = entries.get("signature", {})
+    signature = _table(path, entries, "signature")
+    any_of = signature.get("any", [])
+    groups = any_of if isinstance(any_of, list) else [any_of]
     return Format(
         name=path.stem,
         title=str(entries.get("title", path.stem)),
@@ -128,9 +134,9 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
         units=units,
         pattern=pattern,
         has_same_keys=bool(entries.get("same_keys", False)),
-        missing=tuple(entries.get("missing", MISSING)),
-        signature_all=tuple(signature.get("all", ())),
-        signature_any=tuple(tuple(group) for group in signature.get("any", ())),
+        missing=_texts(path, "missing", entries.get("missing", [*MISSING])),
+        signature_all=_texts(path, "[signature] all", signature.get("all", [])),
+        signature_any=tuple(_texts(path, "[signature] any", group) for group in groups),
     )
 
 
@@ -141,20 +147,55 @@ def _choice(path: Path, entries: dict[str, Any], name: str, choices: tuple[str, 
     return value
 
 
+def _table(path: Path, entries: dict[str, Any], name: str) -> dict[str, Any]:
+    value = entries.get(name, {})
+    if not isinstance(value, dict):
+        raise BadInput(f"{path}: {name} = {value!r}; expected a table, [{name}]")
+    return value
+
+
+def _texts(path: Path, name: str, value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise BadInput(f"{path}: {name} = {value!r}; expected a list of texts")
+    return tuple(value)
+
+
 def _groups(path: Path, pattern: str) -> list[str]:
     try:
-        return list(re.compile(pattern).groupindex)
-    except re.error as error:
-        raise BadInput(f"{path}: pattern is not a regular expression: {error}") from error
+        groups = list(re.compile(pattern).groupindex)
+        # Lines are matched by RE2, in DuckDB, and only the odd one by Python.
+        pc.match_substring_regex(pa.array([""]), pattern)
+    except (re.error, pa.ArrowInvalid) as error:
+        raise BadInput(f"{path}: pattern is not a regular expression of RE2: {error}") from error
+    return groups
 
 
 def _paths(path: Path, name: str, value: object) -> tuple[FieldPath, ...]:
     candidates = value if isinstance(value, list) else [value]
-    if not candidates or not all(candidate and isinstance(candidate, str) for candidate in candidates):
+    paths = tuple(_keys(candidate) for candidate in candidates if isinstance(candidate, str))
+    if not paths or len(paths) < len(candidates) or not all(key for keys in paths for key in keys):
         raise BadInput(
             f"{path}: [columns] {name} = {value!r}; expected a path such as 'response.status', or a list of them"
         )
-    return tuple(tuple(re.split(r"(?<!\\)\.", str(candidate))) for candidate in candidates)
+    return paths
+
+
+def _keys(path: str) -> FieldPath:
+    """The keys of a path; a dot within a key is written as \\. there."""
+    return tuple(key.replace("\\.", ".") for key in re.split(r"(?<!\\)\.", path))
+
+
+def _refuse_clashes(path: Path, paths: list[FieldPath]) -> None:
+    """DuckDB reads a key either as a value or as an object, and takes keys that differ in case alone for the same."""
+    keys = {keys[: end + 1] for keys in paths for end in range(len(keys))}
+    parents = {keys[:end] for keys in paths for end in range(1, len(keys))}
+    by_folded = {tuple(key.casefold() for key in found): found for found in sorted(keys)}
+    clashes = sorted({keys for keys in paths if keys in parents} | (keys - set(by_folded.values())))
+    if clashes:
+        raise BadInput(
+            f"{path}: [columns] '{'.'.join(clashes[0])}' is a value and leads to another, or differs from another path "
+            "in case alone; name one of the two"
+        )
 
 
 def _refuse_unknown(path: Path, kind: str, unknown: set[str], known: set[str]) -> None:

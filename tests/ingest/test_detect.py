@@ -1,0 +1,110 @@
+"""Which format a head is in, who decided so, and in which unit its times are."""
+
+import json
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from ingest.detect import detect
+from ingest.formats import FieldPath, read_format
+from ingest.schema import BadInput
+from tests.ingest.logs import COMBINED, NGINX_JSON, combined_line, json_line, log
+
+COMMON: Final = b'198.51.100.7 - ada [23/Nov/2026:10:59:05 +0000] "GET / HTTP/1.1" 200 66'
+ERROR_LOG: Final = b"2026/11/23 10:59:05 [error] 7#7: *1 upstream timed out"
+OTHER_JSON: Final = b'{"level":"info","msg":"started"}'
+
+
+@pytest.mark.parametrize(
+    ("lines", "name", "votes"),
+    [
+        ([json_line()] * 3, "nginx-json", {"nginx-json": 3}),
+        ([combined_line()] * 3, "combined", {"combined": 3}),
+        ([COMMON], "combined", {"combined": 1}),
+        ([b"\xef\xbb\xbf" + json_line(), b"", b"# comment", json_line()], "nginx-json", {"nginx-json": 2}),
+        ([ERROR_LOG, ERROR_LOG, json_line(), b"{"], "nginx-json", {"text": 2, "nginx-json": 1, "not_json": 1}),
+        ([OTHER_JSON, json_line(), b"[]", b"7"], "nginx-json", {"json": 1, "nginx-json": 1, "text": 2}),
+        ([json_line(), combined_line(), combined_line()], "combined", {"nginx-json": 1, "combined": 2}),
+        ([json_line()] * 300, "nginx-json", {"nginx-json": 200}),
+    ],
+    ids=[
+        "JSON",
+        "combined",
+        "common",
+        "a byte order mark, blank lines and comments",
+        "an error log between",
+        "other JSON between",
+        "two formats",
+        "a long head",
+    ],
+)
+def test_the_records_of_the_head_vote(lines: list[bytes], name: str, votes: dict[str, int]) -> None:
+    found = detect("access.log", log(lines))
+
+    assert (found.layout.name, found.votes) == (name, votes)
+    assert found.decision == f"detected: {votes[name]} of the first {sum(votes.values())} records"
+
+
+def test_the_line_in_which_the_head_ends_does_not_vote() -> None:
+    head = log([json_line()] * 2) + json_line()[:40]
+
+    assert detect("access.log", head).votes == {"nginx-json": 2}
+
+
+def test_a_single_line_without_an_end_votes_all_the_same() -> None:
+    assert detect("access.log", json_line()).votes == {"nginx-json": 1}
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [[ERROR_LOG], [OTHER_JSON], [b"{"], [b"\xff\xfe\x00"], [b""]],
+    ids=["an error log", "other JSON", "broken JSON", "binary", "blank"],
+)
+def test_a_head_in_no_known_format_is_refused_with_what_to_do(lines: list[bytes]) -> None:
+    with pytest.raises(BadInput) as raised:
+        detect("other.log", log(lines))
+
+    told = str(raised.value)
+    assert told.startswith("other.log: none of the first ")
+    assert told.endswith("is in a known format (combined, nginx-json). For other JSON lines pass --mapping FILE.")
+
+
+def test_a_format_that_was_given_decides_and_the_votes_are_kept_for_people() -> None:
+    found = detect("access.log", log([json_line()]), COMBINED, "--format combined")
+
+    assert (found.layout.name, found.decision, found.votes) == ("combined", "--format combined", {"nginx-json": 1})
+
+
+@pytest.mark.parametrize(
+    ("fields", "path", "unit"),
+    [
+        ({"msec": 1_795_431_545.25}, ("msec",), "s"),
+        ({"msec": "1795431545.250"}, ("msec",), "s"),
+        ({"msec": 1_795_431_545_250}, ("msec",), "ms"),
+        ({"msec": "1795431545250000"}, ("msec",), "us"),
+        ({"msec": 1_795_431_545_250_000_000}, ("msec",), "ns"),
+        ({"msec": "", "time_iso8601": "2026-11-23T10:59:05+00:00"}, ("time_iso8601",), "iso8601"),
+        ({"msec": "-", "time": "23/Nov/2026:10:59:05 +0000"}, ("time",), "clf"),
+        ({"msec": ..., "time": "2026-11-23 10:59:05Z"}, ("time",), "iso8601"),
+        ({"msec": ...}, ("msec",), "s"),
+    ],
+    ids=["s", "s as text", "ms", "us", "ns", "ISO 8601", "CLF", "ISO 8601 with a space", "no time"],
+)
+def test_the_first_time_settles_where_times_are_and_in_which_unit(
+    fields: dict[str, object], path: FieldPath, unit: str
+) -> None:
+    layout = detect("access.log", log([b"{", json_line(**fields), json_line()]), NGINX_JSON).layout
+    of_one = detect("access.log", log([json_line(**fields)]), NGINX_JSON).layout
+
+    assert (of_one.columns["ts"], of_one.unit("ts")) == ((path,), unit)
+    assert (layout.columns["ts"], layout.unit("ts")) == ((path,), unit)
+
+
+def test_a_unit_that_a_format_names_is_not_guessed(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.toml"
+    mapping.write_text('[columns]\nts = "t"\nstatus = "s"\n[units]\nts = "ms"', encoding="utf-8")
+
+    layout = detect("access.log", log([json.dumps({"t": 1_795_431_545}).encode()]), read_format(mapping)).layout
+
+    assert layout.unit("ts") == "ms"
