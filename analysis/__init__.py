@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from analysis.lake import connect, export
     from analysis.question import Chart, Parameter, Question, ResultColumn, answer, install, questions
+    from ingest.schema import BadInput, LakeDamaged
 
 __all__ = [
+    "BadInput",
     "Chart",
+    "LakeDamaged",
     "Parameter",
     "Question",
     "ResultColumn",
@@ -24,9 +27,16 @@ __all__ = [
 ]
 
 
+_HOMES = {
+    "BadInput": "ingest.schema",
+    "LakeDamaged": "ingest.schema",
+    "connect": "analysis.lake",
+    "export": "analysis.lake",
+}
+
+
 def __getattr__(name: str) -> object:
     """The public name, imported when first asked for: the engines take 0.3 s, `errata --help` may take 0.25 s."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home = "analysis.lake" if name in ("connect", "export") else "analysis.question"
-    return getattr(import_module(home), name)
+    return getattr(import_module(_HOMES.get(name, "analysis.question")), name)

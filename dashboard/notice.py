@@ -4,8 +4,8 @@ import re
 
 import streamlit as st
 
+from analysis import BadInput, LakeDamaged
 from analysis.output import inert
-from ingest.schema import BadInput, LakeDamaged
 
 __all__ = ["BadInput", "LakeDamaged", "caution", "trouble"]
 

@@ -85,15 +85,6 @@ def _from_json(text: str, layout: Format) -> dict[str, str | None] | str:
         return "not_json"
 
 
-def record_keys(data: bytes) -> frozenset[str] | None:
-    """The keys of the JSON object on a line, or None where there is none."""
-    try:
-        record = json.loads(data.decode("utf-8", "replace"), strict=False)
-    except (ValueError, RecursionError):
-        return None
-    return frozenset(record) if isinstance(record, dict) else None
-
-
 def _first(record: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> str | None:
     for path in paths:
         value: Any = record

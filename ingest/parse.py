@@ -8,7 +8,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 
@@ -152,7 +152,6 @@ class Lanes:
 
     def parse(self, chunk: Chunk, layout: Format, source_id: str) -> Batch:
         """As `Lane.parse`, in a lane that nobody else is using."""
-        layout = _narrowed(layout, chunk)
         with self._lock:
             place = next((index for index, (made_for, _) in enumerate(self._idle) if made_for == layout), None)
             lane = None if place is None else self._idle.pop(place)[1]
@@ -166,22 +165,6 @@ class Lanes:
         """Closes every lane; none may be at work."""
         while self._idle:
             self._idle.pop()[1].close()
-
-
-def _narrowed(layout: Format, chunk: Chunk) -> Format:
-    """`layout` without the keys that no record of `chunk` has, where its first and last record show which they are.
-
-    A path that is looked for in vain in every record costs a tenth of the parsing.
-    """
-    if not layout.has_same_keys or not len(chunk):
-        return layout
-    keys = careful.record_keys(chunk.line(0))
-    if keys is None or careful.record_keys(chunk.line(len(chunk) - 1)) != keys:
-        return layout
-    present = {name: tuple(path for path in paths if path[0] in keys) for name, paths in layout.columns.items()}
-    if not present["ts"] or not present["status"]:
-        return layout
-    return replace(layout, columns={name: paths for name, paths in present.items() if paths})
 
 
 def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress: Progress) -> Iterator[Batch]:

@@ -56,7 +56,7 @@ class Format:
     """One log format.
 
     `columns` gives, for a field, its candidate paths in a JSON record, the first present one winning; a text format has
-    `pattern` instead, whose named groups are the fields. `has_same_keys`: every record of a log has the same keys.
+    `pattern` instead, whose named groups are the fields.
     `signature_any` holds groups of keys, one of each present.
     """
 
@@ -68,7 +68,6 @@ class Format:
     units: dict[str, str]
     pattern: str = ""
     missing: tuple[str, ...] = MISSING
-    has_same_keys: bool = False
     signature_all: tuple[str, ...] = ()
     signature_any: tuple[tuple[str, ...], ...] = ()
 
@@ -102,7 +101,7 @@ def read_format(path: Path) -> Format:
 
 
 def _format(path: Path, entries: dict[str, Any]) -> Format:
-    known = {"title", "layout", "ts_is", "pattern", "missing", "same_keys", "signature", "columns", "units"}
+    known = {"title", "layout", "ts_is", "pattern", "missing", "signature", "columns", "units"}
     _refuse_unknown(path, "entry", set(entries) - known, known)
     layout = _choice(path, entries, "layout", ("json", "text"))
     pattern = str(entries.get("pattern", ""))
@@ -133,7 +132,6 @@ def _format(path: Path, entries: dict[str, Any]) -> Format:
         columns=columns,
         units=units,
         pattern=pattern,
-        has_same_keys=bool(entries.get("same_keys", False)),
         missing=_texts(path, "missing", entries.get("missing", [*MISSING])),
         signature_all=_texts(path, "[signature] all", signature.get("all", [])),
         signature_any=tuple(_texts(path, "[signature] any", group) for group in groups),

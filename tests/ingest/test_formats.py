@@ -134,18 +134,6 @@ def test_a_text_format_without_a_unit_has_that_of_its_first_time(write_format: W
     assert rejects == [(1, "not_this_format")]
 
 
-def test_a_log_that_promises_the_same_keys_may_break_that_in_its_rejects(
-    write_format: WriteFormat, lanes: Lanes
-) -> None:
-    layout = read_format(write_format('same_keys = true\n[columns]\nts = "t"\nstatus = "s"\nhost = "h"'))
-    lines = [b'{"t": 1795431545, "s": 200}', b'{"h": "a"}', b'{"t": 1795431545, "s": 200}', b"{"]
-
-    first, _ = parsed(lanes, settled(layout, lines), lines[:1])
-    assert [row["status"] for row in first] == [200]
-    assert parsed(lanes, settled(layout, lines), lines[1:2]) == ([], [(1, "no_timestamp")])
-    assert parsed(lanes, settled(layout, lines), lines)[1] == [(2, "no_timestamp"), (4, "not_json")]
-
-
 COLUMNS: Final = '[columns]\nts = "t"\nstatus = "s"\n'
 
 
