@@ -63,7 +63,13 @@ error_minutes AS (
 ),
 request_buckets AS (
     SELECT bucket_start_of(minute_number, bucket_size, tz) AS bucket_start, bucket_size, sum(requests) AS requests
-    FROM (SELECT minute_number, requests FROM request_days UNION ALL SELECT minute_number, requests FROM request_minutes)
+    FROM (
+        SELECT minute_number, requests
+        FROM request_days
+        UNION ALL
+        SELECT minute_number, requests
+        FROM request_minutes
+    )
     CROSS JOIN chosen
     GROUP BY ALL
 ),

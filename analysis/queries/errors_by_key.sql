@@ -68,7 +68,10 @@ key_hash_groups AS (
 request_groups AS (
     SELECT
         key_id AS key,
-        requests - CASE WHEN key_id IS NULL THEN (SELECT coalesce(sum(requests), 0) FROM key_hash_groups) ELSE 0 END AS requests
+        requests - CASE
+            WHEN key_id IS NULL THEN (SELECT coalesce(sum(requests), 0) FROM key_hash_groups)
+            ELSE 0
+        END AS requests
     FROM key_id_groups
     UNION ALL
     SELECT key_hash AS key, requests

@@ -70,7 +70,8 @@ bodies AS (
       AND (for_source IS NULL OR source_id = for_source)
     GROUP BY ALL
 ),
--- A silence of more than a minute leaves its minute of the clock, so the first and last request of every minute tell it.
+-- A silence of more than a minute leaves its minute of the clock, so the first and last request of every minute tell
+-- it.
 busy_minutes AS (
     SELECT source_id, minute_of(ts) AS minute_number, count(*) AS requests, min(ts) AS first_ts, max(ts) AS last_ts
     FROM requests
@@ -81,11 +82,13 @@ gaps AS (
     SELECT
         source_id,
         last_ts AS silent_from,
-        (epoch_us(lead(first_ts) OVER (PARTITION BY source_id ORDER BY minute_number)) - epoch_us(last_ts)) / 1e6 AS gap_s
+        (
+            epoch_us(lead(first_ts) OVER (PARTITION BY source_id ORDER BY minute_number)) - epoch_us(last_ts)
+        ) / 1e6 AS gap_s
     FROM busy_minutes
 ),
--- Half of all gaps are at least the median, so it is at most twice the mean: only in a source of few requests can it make
--- a silence longer than the floor, and only there is it computed.
+-- Half of all gaps are at least the median, so it is at most twice the mean: only in a source of few requests can it
+-- make a silence longer than the floor, and only there is it computed.
 sparse_sources AS (
     SELECT source_id
     FROM busy_minutes
@@ -113,7 +116,9 @@ silences AS (
         gaps.source_id,
         count(*) AS silences,
         max(gaps.gap_s) AS longest_silence_s,
-        max_by(gaps.silent_from, struct_pack(gap_s := gaps.gap_s, silent_from := gaps.silent_from)) AS longest_silence_from
+        max_by(
+            gaps.silent_from, struct_pack(gap_s := gaps.gap_s, silent_from := gaps.silent_from)
+        ) AS longest_silence_from
     FROM gaps
     LEFT JOIN median_gaps ON median_gaps.source_id = gaps.source_id
     WHERE gaps.gap_s > greatest(silence_floor_s, 60, silence_factor * coalesce(median_gaps.median_gap_s, 0))

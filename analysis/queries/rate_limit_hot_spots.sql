@@ -25,10 +25,10 @@
 --   first_seen: earliest refusal
 --   last_seen: latest refusal
 --   with_retry_after: refusals that said how long to wait
---   retried_too_early: those of them after which the caller asked the same (method, path, idempotency key) again too early;
---     where the path names an object, only if that failed as well
---   intent_confidence: how surely that was the same request again: high with idempotency keys, medium on paths that name
---     one object, low where other requests share the path
+--   retried_too_early: those of them after which the caller asked the same (method, path, idempotency key) again too
+--     early; where the path names an object, only if that failed as well
+--   intent_confidence: how surely that was the same request again: high with idempotency keys, medium on paths that
+--     name one object, low where other requests share the path
 CREATE OR REPLACE MACRO rate_limit_hot_spots(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_route := NULL,
     min_shared_keys := 3, tolerance_s := 0.25
@@ -129,7 +129,8 @@ active_minutes AS (
         minute_of(traffic_there.ts) AS minute_number,
         count(DISTINCT coalesce(traffic_there.key_id, traffic_there.key_hash)) AS active_keys
     FROM requests_in_scope(since, until, NULL, NULL, NULL) AS traffic_there
-    INNER JOIN (SELECT DISTINCT client_ip FROM crowded_minutes) AS crowded ON crowded.client_ip = traffic_there.client_ip
+    INNER JOIN (SELECT DISTINCT client_ip FROM crowded_minutes) AS crowded
+        ON crowded.client_ip = traffic_there.client_ip
     GROUP BY ALL
 ),
 shared_minutes AS (

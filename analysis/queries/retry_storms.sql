@@ -24,16 +24,18 @@
 --   requests: requests of the method on the route from start to end, whatever their answer and caller
 --   requests_per_second: requests / seconds, at least one second
 --   peak_per_second: requests of the fullest second
---   amplification: requests / (requests - excess attempts of all callers); a lower bound, since what cannot be told from
---     a fresh request counts as one
+--   amplification: requests / (requests - excess attempts of all callers); a lower bound, since what cannot be told
+--     from a fresh request counts as one
 --   culprit: the caller that retries without backing off; NULL where all back off
 --   culprit_org_id: its organisation
 --   culprit_requests: its requests in the storm
 --   culprit_excess: those of them that only repeat what failed
 --   culprit_share: its part of all excess attempts
---   culprit_tightness: retries begun within tight_gap_s of a failure, beyond what chance and its usual pace explain, for
---     each failure; about 0 for a client that backs off, 1 or more for a tight loop
---   intent_confidence: how its excess was told: high by idempotency keys, medium by paths that name one object, low by time
+--   culprit_tightness: the part of its failures that a request follows after one and the same pause below
+--     tight_gap_s, beyond what chance and its usual pace explain; about 0 for a client that backs off, 1 for a tight
+--     loop
+--   intent_confidence: how its excess was told: high by idempotency keys, medium by paths that name one object, low
+--     by time
 --   example_request_ids: its first three failures
 CREATE OR REPLACE MACRO retry_storms(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_route := NULL,
@@ -90,8 +92,8 @@ bursts AS (
     HAVING count(*) >= min_requests
        AND count(*) * 1e6 >= min_rate * (max(end_us) - min(end_us))
 ),
--- Second suspicion: minutes in which attempts with the idempotency key of a failed one amplify the load. Without a key a
--- client that polls an object would look like one that retries.
+-- Second suspicion: minutes in which attempts with the idempotency key of a failed one amplify the load. Without a
+-- key a client that polls an object would look like one that retries.
 known_intents AS (
     SELECT
         caller, method, route, intent_path, idempotency_hash, minute_number, start_us, end_us,
@@ -189,10 +191,10 @@ episode_days AS (
     SELECT episodes.episode, episodes.method, episodes.route, episodes.from_us, episodes.to_us, days.day
     FROM episodes
     INNER JOIN (SELECT DISTINCT day FROM requests) AS days
-        ON days.day >= make_timestamp(episodes.from_us - 600000000)::DATE
-        AND days.day <= make_timestamp(episodes.to_us + 600000000)::DATE
+        ON days.day >= make_timestamp(episodes.from_us - 120000000)::DATE
+        AND days.day <= make_timestamp(episodes.to_us + 120000000)::DATE
 ),
--- All that was asked on the route, from ten minutes before to ten minutes after, to learn every caller's usual pace.
+-- All that was asked on the route, from two minutes before to two minutes after, to learn every caller's usual pace.
 episode_requests AS (
     SELECT
         episode_days.episode, episode_days.from_us, episode_days.to_us,
@@ -203,50 +205,83 @@ episode_requests AS (
         start_us(requests.ts, requests.latency_ms) AS start_us,
         epoch_us(requests.ts) AS end_us,
         NOT requests.is_error AS is_success,
-        requests.is_error AND is_platform_fault(requests.status, requests.code) AS is_fault,
-        requests.is_error AND is_rate_limited(requests.status, requests.code) AS is_refusal
+        requests.is_error AND is_platform_fault(requests.status, requests.code) AS is_fault
     FROM requests
     INNER JOIN episode_days
         ON episode_days.day = requests.day
         AND episode_days.method IS NOT DISTINCT FROM requests.method
         AND episode_days.route IS NOT DISTINCT FROM requests.route
-    WHERE epoch_us(requests.ts) >= episode_days.from_us - 600000000
-      AND epoch_us(requests.ts) <= episode_days.to_us + 600000000
+    WHERE epoch_us(requests.ts) >= episode_days.from_us - 120000000
+      AND epoch_us(requests.ts) <= episode_days.to_us + 120000000
 ),
 fast_requests AS (
     SELECT
-        episode_requests.episode, episode_requests.from_us, episode_requests.to_us, episode_requests.caller,
-        episode_requests.intent_path, episode_requests.idempotency_hash, episode_requests.start_us,
-        episode_requests.end_us, episode_requests.is_success, episode_requests.is_fault, episode_requests.is_refusal
+        episode_requests.episode, episode_requests.caller, episode_requests.intent_path,
+        episode_requests.idempotency_hash, episode_requests.start_us, episode_requests.end_us,
+        CASE
+            WHEN episode_requests.is_success THEN 'success'
+            WHEN episode_requests.is_fault
+                AND episode_requests.end_us BETWEEN episode_requests.from_us AND episode_requests.to_us THEN 'fault'
+        END AS answer,
+        row_number() OVER (
+            ORDER BY episode_requests.end_us, episode_requests.start_us, episode_requests.request_id
+        ) AS request_number
     FROM episode_requests
     INNER JOIN (SELECT DISTINCT episode, caller FROM suspected) AS suspect
         ON suspect.episode = episode_requests.episode
         AND suspect.caller = episode_requests.caller
 ),
+-- How long after an answer the caller's next requests of that intent begin, in steps of two milliseconds up to the
+-- tight gap.
+echoes AS (
+    SELECT
+        answers.episode,
+        answers.caller,
+        answers.answer,
+        (attempts.start_us - answers.end_us + clock_error_us()) // 2000 AS step,
+        count(*) AS begun
+    FROM (
+        SELECT
+            episode, caller, intent_path, idempotency_hash, end_us, answer, request_number,
+            (end_us - clock_error_us()) // microseconds(tight_gap_s) + neighbours.later AS slot
+        FROM fast_requests
+        CROSS JOIN (VALUES (0), (1)) AS neighbours(later)
+        WHERE answer IS NOT NULL
+    ) AS answers
+    INNER JOIN fast_requests AS attempts
+        ON attempts.episode = answers.episode
+        AND attempts.caller = answers.caller
+        AND attempts.intent_path IS NOT DISTINCT FROM answers.intent_path
+        AND attempts.idempotency_hash IS NOT DISTINCT FROM answers.idempotency_hash
+        AND attempts.start_us // microseconds(tight_gap_s) = answers.slot
+    WHERE attempts.request_number <> answers.request_number
+      AND attempts.start_us >= answers.end_us - clock_error_us()
+      AND attempts.start_us < answers.end_us - clock_error_us() + microseconds(tight_gap_s)
+    GROUP BY ALL
+),
 moments AS (
     SELECT
         episode, caller, intent_path, idempotency_hash,
-        start_us AS moment_us, 0 AS latency_us, true AS is_start,
-        false AS is_success, false AS is_fault, false AS is_refusal
+        start_us AS moment_us, 0 AS latency_us, NULL AS answer, true AS is_start
     FROM fast_requests
     UNION ALL
     SELECT
         episode, caller, intent_path, idempotency_hash,
-        end_us AS moment_us, end_us - start_us AS latency_us, false AS is_start,
-        is_success,
-        is_fault AND end_us BETWEEN from_us AND to_us AS is_fault,
-        is_refusal AND end_us BETWEEN from_us AND to_us AS is_refusal
+        end_us AS moment_us, end_us - start_us AS latency_us, answer, false AS is_start
     FROM fast_requests
 ),
--- Requests begun shortly after an answer, and those begun shortly before it, the answered one aside. Fresh requests come as
--- often before as after; what comes after only is an echo of the answer.
-echoes AS (
+surroundings AS (
     SELECT
-        episode, caller, moment_us, is_start, is_success, is_fault, is_refusal,
+        episode, caller, answer, is_start,
         count(*) FILTER (WHERE is_start) OVER (
             PARTITION BY episode, caller, intent_path, idempotency_hash
             ORDER BY moment_us
-            RANGE BETWEEN clock_error_us() PRECEDING AND microseconds(tight_gap_s) - clock_error_us() FOLLOWING
+            RANGE BETWEEN 2 * microseconds(tight_gap_s) PRECEDING AND 2 * microseconds(tight_gap_s) FOLLOWING
+        ) AS begun_around,
+        count(*) FILTER (WHERE is_start) OVER (
+            PARTITION BY episode, caller, intent_path, idempotency_hash
+            ORDER BY moment_us
+            RANGE BETWEEN clock_error_us() PRECEDING AND microseconds(tight_gap_s) - clock_error_us() - 1 FOLLOWING
         ) - CASE WHEN latency_us <= clock_error_us() THEN 1 ELSE 0 END AS begun_after,
         count(*) FILTER (WHERE is_start) OVER (
             PARTITION BY episode, caller, intent_path, idempotency_hash
@@ -258,39 +293,92 @@ echoes AS (
         END AS begun_before
     FROM moments
 ),
-echo_sums AS (
+-- What chance puts into a step: as many as begin, on average, in a step of the time around, two tight gaps to each
+-- side. And how many more begin after an answer than before it, the answered one aside: a volley of parallel requests
+-- begins before.
+paces AS (
     SELECT
         episode,
         caller,
-        bool_or(moment_us % 1000000 <> 0) AS is_clock_fine,
-        count(*) FILTER (WHERE is_fault) AS faults,
-        sum(begun_after + begun_before) FILTER (WHERE is_fault) AS chances,
-        avg(begun_after - begun_before) FILTER (WHERE is_fault) AS fault_echo,
-        avg(begun_after) FILTER (WHERE is_fault) AS begun_after_fault,
-        count(*) FILTER (WHERE is_success) AS successes,
-        avg(begun_after - begun_before) FILTER (WHERE is_success) AS success_echo,
-        count(*) FILTER (WHERE is_refusal) AS refusals,
-        avg(begun_after) FILTER (WHERE is_refusal) AS begun_after_refusal
-    FROM echoes
+        answer,
+        count(*) AS answers,
+        avg(begun_around) * 500 / microseconds(tight_gap_s) AS begun_by_chance,
+        avg(begun_after - begun_before) AS more_after_than_before
+    FROM surroundings
     WHERE NOT is_start
+      AND answer IS NOT NULL
     GROUP BY ALL
 ),
--- Two other reasons for an echo are taken off. A client that goes on after a failure as it does after a success keeps its
--- pace. And a rate limit lets the first request after a pause through to the fault, so that fewer come before than after:
--- faults must then be followed by more than refusals are. Whole seconds tell nothing about a tenth of one.
+running_echoes AS (
+    SELECT
+        episode, caller, answer, step, begun,
+        sum(begun) OVER (PARTITION BY episode, caller, answer ORDER BY step) AS begun_so_far
+    FROM echoes
+),
+-- A client that retries after a fixed pause puts one request for each failure into a few steps, a client that does
+-- not puts none there beyond chance: the stretch of steps with the greatest surplus tells them apart, wherever the
+-- pause lies.
+stretches AS (
+    SELECT
+        first_steps.episode,
+        first_steps.caller,
+        first_steps.answer,
+        paces.answers,
+        paces.more_after_than_before,
+        paces.answers * paces.begun_by_chance * (last_steps.step - first_steps.step + 1) AS expected,
+        last_steps.begun_so_far - first_steps.begun_so_far + first_steps.begun
+            - paces.answers * paces.begun_by_chance * (last_steps.step - first_steps.step + 1) AS surplus,
+        row_number() OVER (
+            PARTITION BY first_steps.episode, first_steps.caller, first_steps.answer
+            ORDER BY
+                last_steps.begun_so_far - first_steps.begun_so_far + first_steps.begun
+                    - paces.answers * paces.begun_by_chance * (last_steps.step - first_steps.step + 1) DESC,
+                first_steps.step,
+                last_steps.step
+        ) AS stretch_rank
+    FROM running_echoes AS first_steps
+    INNER JOIN running_echoes AS last_steps
+        ON last_steps.episode = first_steps.episode
+        AND last_steps.caller = first_steps.caller
+        AND last_steps.answer = first_steps.answer
+        AND last_steps.step >= first_steps.step
+    INNER JOIN paces
+        ON paces.episode = first_steps.episode
+        AND paces.caller = first_steps.caller
+        AND paces.answer = first_steps.answer
+),
+-- A client that goes on after a failure as it does after a success keeps its pace and does not retry: that surplus is
+-- taken off. Whole seconds, or ends without starts, tell nothing about a tenth of a second.
 tightness AS (
     SELECT
-        episode,
-        caller,
-        faults,
-        chances,
+        after_fault.episode,
+        after_fault.caller,
+        after_fault.surplus,
+        after_fault.expected,
         least(
-            fault_echo - CASE WHEN successes >= 10 THEN greatest(success_echo, 0) ELSE 0 END,
-            CASE WHEN refusals >= 10 THEN begun_after_fault - begun_after_refusal ELSE fault_echo END
+            after_fault.surplus / after_fault.answers - CASE
+                WHEN after_success.answers >= 10 THEN greatest(after_success.surplus / after_success.answers, 0)
+                ELSE 0
+            END,
+            1 + after_fault.more_after_than_before
         ) AS tightness
-    FROM echo_sums
-    WHERE is_clock_fine
-      AND faults > 0
+    FROM stretches AS after_fault
+    INNER JOIN (
+        SELECT episode, caller
+        FROM fast_requests
+        GROUP BY ALL
+        HAVING bool_or(end_us % 1000000 <> 0)
+           AND bool_or(start_us <> end_us)
+    ) AS fine_clocks
+        ON fine_clocks.episode = after_fault.episode
+        AND fine_clocks.caller = after_fault.caller
+    LEFT JOIN stretches AS after_success
+        ON after_success.episode = after_fault.episode
+        AND after_success.caller = after_fault.caller
+        AND after_success.answer = 'success'
+        AND after_success.stretch_rank = 1
+    WHERE after_fault.answer = 'fault'
+      AND after_fault.stretch_rank = 1
 ),
 known_repeaters AS (
     SELECT
@@ -313,8 +401,8 @@ caller_faults AS (
       AND end_us BETWEEN from_us AND to_us
     GROUP BY ALL
 ),
--- Who does not back off: half of its failures are answered by a retry at once, beyond what chance explains; or half of them
--- repeat an idempotency key at gaps that do not grow.
+-- Who does not back off: half of its failures are answered by a retry at once, beyond what chance explains; or half
+-- of them repeat an idempotency key at gaps that do not grow.
 culprits AS (
     SELECT caller_faults.episode, caller_faults.caller
     FROM caller_faults
@@ -324,7 +412,7 @@ culprits AS (
     LEFT JOIN known_repeaters
         ON known_repeaters.episode = caller_faults.episode
         AND known_repeaters.caller = caller_faults.caller
-    WHERE (tightness.tightness >= 0.5 AND tightness.tightness * tightness.faults >= 3 * sqrt(tightness.chances))
+    WHERE (tightness.tightness >= 0.5 AND tightness.surplus >= 4 * sqrt(tightness.expected))
        OR (
            2 * known_repeaters.repeated >= caller_faults.faults
            AND 5 * known_repeaters.repeated >= min_requests

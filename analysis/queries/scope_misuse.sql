@@ -13,9 +13,9 @@
 --   org_id: organisation of the refused requests
 --   method: HTTP method
 --   route: path with its ids folded
---   verdict: probing (the caller is refused on min_probed_routes and hardly succeeds anywhere), else personal key (it met
---     scope_invalid on an organization-only resource), else regression (the caller succeeded here before), else wrong key
---     (another key of the organisation succeeds here), else missing grant
+--   verdict: probing (the caller is refused on min_probed_routes and hardly succeeds anywhere), else personal key (it
+--     met scope_invalid on an organization-only resource), else regression (the caller succeeded here before), else
+--     wrong key (another key of the organisation succeeds here), else missing grant
 --   refused: requests refused with insufficient_scope or scope_invalid
 --   codes: the codes of the refusals, in name order
 --   refused_paths: distinct paths among them; many on one route are other objects tried

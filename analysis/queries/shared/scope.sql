@@ -11,8 +11,9 @@ CREATE OR REPLACE MACRO previous_since_us(since, until) AS
         epoch_us(coalesce(utc_moment(until), data_through()))
     );
 
--- Every request of [since, until) that the standard filters keep: the denominators. Days that lie wholly inside are told
--- by their partition and their `ts` is never read: eight times faster to count than one condition on `ts` over all.
+-- Every request of [since, until) that the standard filters keep: the denominators. Days that lie wholly inside are
+-- told by their partition and their `ts` is never read: eight times faster to count than one condition on `ts` over
+-- all.
 CREATE OR REPLACE MACRO requests_in_scope(since, until, for_org, for_key, for_route) AS TABLE
 SELECT
     day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, method, route, path, status, code, gateway_reason,
@@ -35,8 +36,8 @@ WHERE (day = since::TIMESTAMP::DATE OR day = until::TIMESTAMP::DATE)
   AND (for_key IS NULL OR caller = for_key)
   AND (for_route IS NULL OR route = for_route);
 
--- Every error of [since, until) that the standard filters keep (is_current), and with a `since` those of the equally long
--- period before it (not is_current). From requests: the catalogue is joined to groups of errors, not to each.
+-- Every error of [since, until) that the standard filters keep (is_current), and with a `since` those of the equally
+-- long period before it (not is_current). From requests: the catalogue is joined to groups of errors, not to each.
 CREATE OR REPLACE MACRO errors_with_previous(since, until, for_org, for_key, for_code, for_route) AS TABLE
 SELECT
     day, ts, org_id, key_id, key_hash, client_ip, method, route, code, origin, gateway_reason,

@@ -40,12 +40,14 @@ def test_a_client_that_loops_on_a_fault_is_the_culprit() -> None:
     ) == [(1, "severe", "internal_error", "POST", "/v1/messages", "looper", 1.0)]
 
 
-def test_the_excess_of_a_loop_is_what_it_repeats() -> None:
+def test_the_excess_of_a_loop_is_at_most_what_it_repeats_and_not_much_less() -> None:
     choose = random.Random(2)
     events = client(choose, "looper", [60.0, 61.0, 62.0], at_once)
     failed = sum(row["is_error"] for row in events)
 
-    assert columns_of(rows(lake(events), "retry_storms"), "culprit", "culprit_excess") == [("looper", failed)]
+    [(excess,)] = columns_of(rows(lake(events), "retry_storms"), "culprit_excess")
+
+    assert 0.9 * failed < excess <= failed
 
 
 def test_a_client_that_backs_off_is_not_a_retry_storm() -> None:
@@ -97,6 +99,21 @@ def test_a_client_whose_rate_limit_lets_the_first_of_many_through_is_not_a_retry
     assert rows(lake(events), "retry_storms") == []
 
 
+def test_a_client_that_sends_in_volleys_is_not_a_retry_storm() -> None:
+    choose = random.Random(19)
+    volleys = [second + choose.uniform(0, 0.05) for second in range(45, 80) for _ in range(20)]
+
+    assert rows(lake(client(choose, "volleys", volleys, never)), "retry_storms") == []
+
+
+@pytest.mark.parametrize("pause_s", [0.0005, 0.004, 0.03, 0.06, 0.09])
+def test_a_loop_is_told_wherever_its_pause_lies_below_the_tight_gap(pause_s: float) -> None:
+    choose = random.Random(20)
+    events = client(choose, "looper", [60.0, 60.7, 61.1], lambda: iter([pause_s] * 1000))
+
+    assert columns_of(rows(lake(events), "retry_storms"), "culprit") == [("looper",)]
+
+
 def test_a_loop_on_a_rate_limit_is_not_the_platforms_fault() -> None:
     events = [error(0.02 * number, "rate_limited", key_id="looper", latency_ms=10.0) for number in range(500)]
 
@@ -115,6 +132,13 @@ def test_a_loop_cannot_be_told_when_the_log_keeps_whole_seconds() -> None:
     events = client(choose, "looper", arrivals(choose, 0.6), at_once)
 
     assert rows(lake([row | {"ts": row["ts"].replace(microsecond=0)} for row in events]), "retry_storms") == []
+
+
+def test_a_loop_cannot_be_told_when_the_log_keeps_no_latency() -> None:
+    choose = random.Random(11)
+    events = client(choose, "looper", arrivals(choose, 0.6), at_once)
+
+    assert rows(lake([row | {"latency_ms": None} for row in events]), "retry_storms") == []
 
 
 def test_gateway_timeouts_are_a_trigger_too() -> None:
@@ -374,15 +398,15 @@ def _episodes(suspicions: list[Row]) -> list[list[Row]]:
 
 def _storm(asked: list[Row], repeats: list[Row], episode: list[Row], tight_us: int, min_requests: int) -> Row | None:
     start, end = min(row["from"] for row in episode), max(row["to"] for row in episode)
-    around = [row for row in asked if start - 600_000_000 <= _end(row) <= end + 600_000_000]
+    around = [row for row in asked if start - 120_000_000 <= _end(row) <= end + 120_000_000]
     failed = Counter(row["caller"] for row in around if _is_fault(row) and start <= _end(row) <= end)
     tightness = {}
     culprits = set()
     for caller in {row["caller"] for row in episode} - {None}:
         measured = _tightness([row for row in around if row["caller"] == caller], start, end, tight_us)
         if measured is not None:
-            tightness[caller], chances = measured
-            if tightness[caller] >= 0.5 and tightness[caller] * failed[caller] >= 3 * math.sqrt(chances):
+            tightness[caller], surplus, expected = measured
+            if tightness[caller] >= 0.5 and surplus >= 4 * math.sqrt(expected):
                 culprits.add(caller)
     for caller, attempts in failed.items():
         own = [repeat for repeat in repeats if repeat["caller"] == caller and start <= repeat["end"] <= end]
@@ -412,37 +436,52 @@ def _storm(asked: list[Row], repeats: list[Row], episode: list[Row], tight_us: i
     }
 
 
-def _tightness(own: list[Row], start: int, end: int, tight_us: int) -> tuple[float, int] | None:
-    if all(_end(row) % 1_000_000 == 0 for row in own):
+def _tightness(own: list[Row], start: int, end: int, tight_us: int) -> tuple[float, float, float] | None:
+    """How tight the loop of one caller is, with the surplus of its best stretch and what chance would put there."""
+    if all(_end(row) % 1_000_000 == 0 for row in own) or all(_end(row) == _start(row) for row in own):
         return None
-    echoes: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    answered: dict[bool, list[tuple[Row, list[int]]]] = {True: [], False: []}
     for attempts in _grouped(own, "intent_path", "idempotency_hash").values():
         starts = sorted(map(_start, attempts))
         for row in attempts:
-            kind = (
-                "fault"
-                if _is_fault(row)
-                else "refusal"
-                if _is_refusal(row)
-                else "other"
-                if row["is_error"]
-                else "success"
-            )
-            if kind == "success" or start <= _end(row) <= end:
-                low, middle, high = _end(row) - tight_us - 1000, _end(row) - 1000, _end(row) + tight_us - 1000
-                after = bisect_right(starts, high) - bisect_left(starts, middle) - (middle <= _start(row) <= high)
-                before = bisect_left(starts, middle) - bisect_left(starts, low) - (low <= _start(row) < middle)
-                echoes[kind].append((after, before))
-    faults, successes, refusals = echoes["fault"], echoes["success"], echoes["refusal"]
-    if not faults:
+            if not row["is_error"] or (_is_fault(row) and start <= _end(row) <= end):
+                answered[_is_fault(row)].append((row, starts))
+    after_fault, after_success = (_best_stretch(answered[is_fault], tight_us) for is_fault in (True, False))
+    if after_fault is None:
         return None
-    echo = sum(after - before for after, before in faults) / len(faults)
-    pace = sum(after - before for after, before in successes) / len(successes) if len(successes) >= 10 else 0
-    beyond_refusals = echo
-    if len(refusals) >= 10:
-        after_refusal = sum(after for after, _ in refusals) / len(refusals)
-        beyond_refusals = sum(after for after, _ in faults) / len(faults) - after_refusal
-    return min(echo - max(pace, 0), beyond_refusals), sum(after + before for after, before in faults)
+    surplus, expected, faults, more_after = after_fault
+    pace = 0.0
+    if after_success is not None and after_success[2] >= 10:
+        pace = max(after_success[0] / after_success[2], 0)
+    return min(surplus / faults - pace, 1 + more_after), surplus, expected
+
+
+def _best_stretch(answered: list[tuple[Row, list[int]]], tight_us: int) -> tuple[float, float, int, float] | None:
+    """Surplus over chance and chance itself of the best stretch; answers; how many more begin after one than before."""
+    begun: Counter[int] = Counter()
+    around = balance = 0
+    for row, starts in answered:
+        nearby = slice(bisect_left(starts, _end(row) - 2 * tight_us), bisect_right(starts, _end(row) + 2 * tight_us))
+        moments = [moment - _end(row) for moment in starts[nearby]]
+        around += len(moments)
+        if _start(row) >= _end(row) - 2 * tight_us:
+            moments.remove(_start(row) - _end(row))
+        begun.update((moment + 1000) // 2000 for moment in moments if -1000 <= moment < tight_us - 1000)
+        balance += sum(-1000 <= moment < tight_us - 1000 for moment in moments)
+        balance -= sum(-tight_us - 1000 <= moment < -1000 for moment in moments)
+    if not begun:
+        return None
+    answers = len(answered)
+    by_chance = around / answers * 500 / tight_us
+    stretches = []
+    for first in begun:
+        for last in begun:
+            if first <= last:
+                expected = answers * by_chance * (last - first + 1)
+                surplus = sum(count for step, count in begun.items() if first <= step <= last) - expected
+                stretches.append((-surplus, first, last, expected))
+    best = min(stretches)
+    return -best[0], best[3], answers, balance / answers
 
 
 def _grouped(events: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
@@ -456,10 +495,6 @@ def _grouped(events: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[R
 
 def _is_fault(row: Row) -> bool:
     return row["status"] >= 500 or row.get("code") == "internal_error"
-
-
-def _is_refusal(row: Row) -> bool:
-    return row["status"] == 429 or row.get("code") == "rate_limited"
 
 
 def _fault(row: Row) -> str:
