@@ -26,10 +26,9 @@ _CREDENTIAL: Final = (
     r"|eyJ[A-Za-z0-9_-]{6,}(?:\.[A-Za-z0-9_-]*){0,2}"
     r"|(?i:\b(?:bearer|basic)(?: |%20|\+)+[A-Za-z0-9+/=._~-]{6,})"
 )
-_ASSIGNED: Final = (
-    r"(?i)\b((?:x[-_])?(?:api|access|secret|private|integration|subscription|client)?[-_]?(?:key|token|secret|password|passwd|pwd|signature|credential)"
-    r"s?[\"']?(?:=|%3D|:) ?[\"']?)[^\s\"'&,;<>)]{4,}"
-)
+_NAMED: Final = r"(?i:key|token|secret|passw(?:or)?d|pwd|signature|credential)s?"
+_QUOTE: Final = r"\\*(?:[\"']|%22|%27)?"
+_ASSIGNED: Final = rf"({_NAMED}{_QUOTE}(?: |%20)?(?:=|:|%3[ADad])(?: |%20)?{_QUOTE})[^\s\"'&,;<>)]{{4,}}"
 _USER_INFO: Final = r"(://|%3A%2F%2F)[^/\s@\"'<>]+?(@|%40)"
 _EMAIL: Final = r"[A-Za-z0-9._%+'-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
 _GAP: Final = r"(?:[ ().\x{2D}/\x{A0}]|%20|%28|%29|%2D)"
@@ -43,7 +42,7 @@ _NATIONAL: Final = (
 _SUSPICIOUS: Final = (
     r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\."
     r"|eyJ"
-    r"|(?i:bearer|basic)(?: |\+)|(?i:key|token|secret|passw(?:or)?d|pwd|signature|credential)s?[\"']?[=:]"
+    rf"|(?i:bearer|basic)(?: |\+)|{_NAMED}\\*[\"']? ?[=:]"
 )
 _MASKS: Final = (
     (_USER_INFO, r"\1[secret]\2"),
@@ -54,7 +53,7 @@ _MASKS: Final = (
     (_NATIONAL, r"\1\2[phone]"),
     (_DIGITS, r"\1[phone]"),
 )
-_UNSAFE_ID: Final = rf"@|%|^\+|\s|{_CREDENTIAL}|(?i:bearer|basic) "
+_UNSAFE_ID: Final = rf"@|%|^\+|\s|{_CREDENTIAL}|(?i:bearer|basic) |{_NAMED}=|^(?:{_NATIONAL})$"
 _UNSAFE_PATH: Final = (
     rf"[^A-Za-z0-9/_.~{{}}-]|(?:^|[^A-Za-z0-9])[0-9]{{10,15}}(?:[^A-Za-z0-9]|$)|{_NATIONAL}|{_CREDENTIAL}"
 )
@@ -85,7 +84,7 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
             CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
                 THEN route_of(value, folded) || '#' || left(keyed_hash(value), 12) ELSE value END;
         CREATE OR REPLACE MACRO redact_code(value) AS
-            redact_text(regexp_replace(left(value, 64), '[^A-Za-z0-9_.:/#-]', '?', 'g'));
+            left(regexp_replace(redact_text(value), '[^A-Za-z0-9_.:/#\\[\\]-]', '?', 'g'), 64);
         CREATE OR REPLACE MACRO redact_url(value) AS redact_text(split_part(split_part(value, '?', 1), '@', -1));
         CREATE OR REPLACE MACRO key_hash(value) AS
             keyed_hash(regexp_replace(value, '^(?i:bearer|basic|token|apikey) +', ''));
@@ -183,6 +182,7 @@ _MASKED: Final = {
 
 _SUSPECT_ID: Final = (
     r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|^.{129}"
+    rf"|{_NAMED}=|^[0-9]{{1,4}}[./-][0-9./-]+$"
 )
 _SUSPECT: Final = {
     "request_id": _SUSPECT_ID,

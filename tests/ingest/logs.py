@@ -99,7 +99,8 @@ def table_of(lake: Path, *kinds: str) -> pa.Table:
     wanted = [file for file in files if any(f"/kind={kind}/" in file for kind in kinds)]
     if not wanted:
         return pa.table({})
-    with duckdb.connect(config={"TimeZone": "UTC"}) as con:
+    with duckdb.connect() as con:
+        con.execute("SET TimeZone = 'UTC'")
         sql = "FROM read_parquet($files, hive_partitioning = true, union_by_name = true)"
         table: pa.Table = con.execute(sql, {"files": wanted}).to_arrow_table()
     keys = [name for name in ("source_id", "first_line", "line") if name in table.column_names]
