@@ -102,7 +102,7 @@ def table_of(lake: Path, *kinds: str) -> pa.Table:
     with duckdb.connect() as con:
         con.execute("SET TimeZone = 'UTC'")
         sql = "FROM read_parquet($files, hive_partitioning = true, union_by_name = true)"
-        table: pa.Table = con.execute(sql, {"files": wanted}).to_arrow_table()
+        table: pa.Table = con.sql(sql, params={"files": wanted}).to_arrow_table()
     keys = [name for name in ("source_id", "first_line", "line") if name in table.column_names]
     return table.sort_by([(name, "ascending") for name in keys])
 
