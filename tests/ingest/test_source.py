@@ -120,7 +120,11 @@ def test_all_that_stands_before_the_cut_of_a_gzip_stream_is_kept(tmp_path: Path)
     assert read(stored(tmp_path, flushed)) == (TEXT, True)
 
 
-@pytest.mark.parametrize("held", [b"", b"\x1f\x8b", gzip.compress(TEXT)[:10], zstd(TEXT)[:4], gzip.compress(b"")])
+@pytest.mark.parametrize(
+    "held",
+    [b"", b"\x1f\x8b", gzip.compress(TEXT)[:10], zstd(TEXT)[:4], gzip.compress(b"")],
+    ids=["nothing", "two bytes", "a gzip header", "a zstd magic", "an empty member"],
+)
 def test_a_source_without_content_has_no_lines(tmp_path: Path, held: bytes) -> None:
     text, _ = read(stored(tmp_path, held))
 
