@@ -27,7 +27,7 @@
 --   longest_silence_from: the last request before it
 --   late_requests: requests dated after the moment they were ingested, a sign of a wrong clock or zone
 --   data_through: latest request of all sources
-CREATE OR REPLACE MACRO ingest_health(for_source := NULL, silence_floor_s := 60, silence_factor := 5) AS TABLE
+CREATE OR REPLACE MACRO ingest_health(for_source := NULL, silence_floor_s := 300, silence_factor := 5) AS TABLE
 WITH ledger AS (
     SELECT
         source_id,

@@ -13,7 +13,7 @@ from tests.analysis.queries.event_lake import Row, at, columns_of, error, lake, 
 BODY_STATES = ("whole", "truncated", "absent", "undecodable")
 
 
-@pytest.mark.parametrize("parameters", [{}, {"for_source": "dense"}, {"silence_floor_s": 200, "silence_factor": 2}])
+@pytest.mark.parametrize("parameters", [{}, {"for_source": "dense"}, {"silence_floor_s": 60, "silence_factor": 2}])
 @pytest.mark.parametrize("seed", range(6))
 def test_every_row_equals_a_second_count_without_sql(seed: int, parameters: Row) -> None:
     events, ledger, rejects = _random_sources(seed)
@@ -55,18 +55,24 @@ def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
     assert columns_of(answer, "reject_reasons") == [("c 2, a 1, b 1",)]
 
 
-def test_a_busy_source_that_pauses_for_more_than_a_minute_fell_silent() -> None:
-    con = lake([ok(second) for second in (*range(30), *range(91, 120))])
+def test_a_busy_source_that_pauses_for_more_than_five_minutes_fell_silent() -> None:
+    con = lake([ok(second) for second in (*range(30), *range(331, 360))])
 
     assert columns_of(rows(con, "ingest_health"), "silences", "longest_silence_s", "longest_silence_from") == [
-        (1, 62.0, at(29))
+        (1, 302.0, at(29))
     ]
 
 
-def test_a_pause_of_just_a_minute_is_no_silence() -> None:
-    con = lake([ok(second) for second in (*range(30), *range(89, 120))])
+def test_a_pause_of_just_five_minutes_is_no_silence() -> None:
+    con = lake([ok(second) for second in (*range(30), *range(329, 360))])
 
     assert columns_of(rows(con, "ingest_health"), "silences", "longest_silence_s") == [(0, None)]
+
+
+def test_a_lower_floor_tells_a_pause_of_more_than_a_minute() -> None:
+    con = lake([ok(second) for second in (*range(30), *range(91, 120))])
+
+    assert columns_of(rows(con, "ingest_health", silence_floor_s=60), "silences", "longest_silence_s") == [(1, 62.0)]
 
 
 def test_a_source_with_a_request_every_ten_minutes_is_not_silent_between_them() -> None:
@@ -147,7 +153,7 @@ def _expected(
     ledger: list[Row],
     rejects: list[Row],
     for_source: str | None = None,
-    silence_floor_s: int = 60,
+    silence_floor_s: int = 300,
     silence_factor: int = 5,
 ) -> list[Row]:
     answer = []
