@@ -49,7 +49,8 @@ def create(lake: Path) -> None:
     """Makes the lake at `lake` where there is none yet; raises BadInput where it cannot be written to."""
     table = table_path(lake)
     try:
-        if not (table / "_delta_log").exists():
+        # A run that was killed while it made the table leaves a log without a commit.
+        if not any((table / "_delta_log").glob("*.json")) and not any(table.glob("kind=*")):
             table.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(
                 str(table.resolve()),
