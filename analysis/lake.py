@@ -35,6 +35,7 @@ from ingest.schema import (
     Column,
     LakeDamaged,
     arrow_schema,
+    check_path,
     database_path,
     table_path,
 )
@@ -54,8 +55,6 @@ _SQL_TYPES: Final = {
     UTC_MICROSECONDS: "TIMESTAMPTZ",
     DETAILS: "STRUCT(field VARCHAR, issue VARCHAR)[]",
 }
-# In a local path delta-rs 1.6 panics at some of these and decodes "50%20off"; DuckDB cuts a database's path at "?".
-_UNREADABLE: Final = re.compile(r"[\[\]^|?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
 _CATALOGUE: Final = arrow_schema(CATALOGUE_COLUMNS)
 # Over the errors' own files: a view over `requests` would plan the successes' files only to prune them.
 _ERRORS: Final = """
@@ -120,8 +119,7 @@ def snapshot_files(lake: Path) -> dict[str, list[str]]:
             f"{lake}: expected a lake, but the folder {found}; make one with `errata ingest PATH... --lake {lake}`"
         )
     root = root.resolve()
-    if unreadable := _UNREADABLE.search(str(root)):
-        raise BadInput(f"{root}: a lake cannot be read in a path with {unreadable[0]!r}; rename the folder")
+    check_path(root)
     log = root / "_delta_log"
     try:
         _check_commits(log)

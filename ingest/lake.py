@@ -23,7 +23,7 @@ from deltalake.transaction import AddAction
 
 from ingest.parse import Batch
 from ingest.redact import Redacted
-from ingest.schema import SOURCES, BadInput, LakeDamaged, table_path, table_schema
+from ingest.schema import SOURCES, BadInput, LakeDamaged, check_path, table_path, table_schema
 
 _PARTITIONS: Final = ["kind", "day"]
 _ROWS_A_GROUP: Final = 1 << 17
@@ -48,6 +48,7 @@ class DataFile:
 def create(lake: Path) -> None:
     """Makes the lake at `lake` where there is none yet; raises BadInput where it cannot be written to."""
     table = table_path(lake)
+    check_path(table.resolve())
     try:
         # A run that was killed while it made the table leaves a log without a commit.
         if not any((table / "_delta_log").glob("*.json")) and not any(table.glob("kind=*")):

@@ -4,6 +4,7 @@ Knows the name, type, unit and meaning of every column. Knows no gateway, no que
 the Arrow schemas, the views and the data dictionary in the docs are derived from the tables below.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -134,6 +135,16 @@ def table_schema() -> pa.Schema:
     for schema in (REQUESTS, REJECTS, SOURCES):
         fields |= {field.name: field for field in schema}
     return pa.schema(list(fields.values()))
+
+
+# In a local path delta-rs 1.6 panics at some of these and decodes "50%20off"; DuckDB cuts a database's path at "?".
+_UNREADABLE: Final = re.compile(r"[\[\]^|?\\\x00-\x1f\x7f]|%[0-9A-Fa-f]{2}")
+
+
+def check_path(path: Path) -> None:
+    """Raises BadInput where the engines could not read a lake at `path`, for a character in its name."""
+    if unreadable := _UNREADABLE.search(str(path)):
+        raise BadInput(f"{path}: a lake cannot be in a path with {unreadable[0]!r}; rename the folder")
 
 
 def table_path(lake: Path) -> Path:

@@ -308,7 +308,7 @@ def test_a_path_that_the_engines_cannot_read_is_refused(
 ) -> None:
     moved = write_lake([{}]).rename(tmp_path / name)
 
-    with pytest.raises(BadInput, match=re.escape(f"a lake cannot be read in a path with {found}; rename the folder")):
+    with pytest.raises(BadInput, match=re.escape(f"a lake cannot be in a path with {found}; rename the folder")):
         analysis.connect(moved)
 
 
