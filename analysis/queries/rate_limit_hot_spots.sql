@@ -42,7 +42,24 @@ WITH refusals AS (
     WHERE is_error
       AND is_rate_limited(status, code)
 ),
--- The path, the widest column of all, is read of errors only.
+-- Of the successes, which are many, neither the path is read, the widest column of all, nor caller computed before the
+-- join: rows are chosen by key_id, all keyless ones with it, and only then by caller.
+limited_keys AS (
+    SELECT DISTINCT key_id
+    FROM refusals
+),
+limited_callers AS (
+    SELECT DISTINCT caller
+    FROM refusals
+),
+successes AS (
+    SELECT
+        coalesce(answered.key_id, answered.key_hash, answered.client_ip) AS caller,
+        answered.org_id, answered.route, answered.method, answered.idempotency_hash, answered.ts, answered.latency_ms
+    FROM requests_in_scope(since, until, for_org, for_key, for_route) AS answered
+    INNER JOIN limited_keys ON limited_keys.key_id IS NOT DISTINCT FROM answered.key_id
+    WHERE NOT answered.is_error
+),
 traffic AS (
     SELECT
         caller, org_id, route, method, intent_path_of(route, path) AS intent_path, idempotency_hash, ts, latency_ms,
@@ -50,15 +67,14 @@ traffic AS (
         true AS is_intent_known
     FROM requests_in_scope(since, until, for_org, for_key, for_route)
     WHERE is_error
-      AND caller IN (SELECT caller FROM refusals)
+      AND caller IN (SELECT caller FROM limited_callers)
     UNION ALL
     SELECT
         caller, org_id, route, method, route AS intent_path, idempotency_hash, ts, latency_ms,
         false AS is_refusal,
         NOT names_object(route) AS is_intent_known
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
-    WHERE NOT is_error
-      AND caller IN (SELECT caller FROM refusals)
+    FROM successes
+    WHERE caller IN (SELECT caller FROM limited_callers)
 ),
 traffic_cells AS (
     SELECT caller, org_id, route, count(*) AS requests
