@@ -8,6 +8,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing import get_context
@@ -17,9 +18,9 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ingest import lake as lakes
-from ingest.detect import detect
+from ingest.detect import Detection, detect
 from ingest.formats import Format
-from ingest.parse import Lanes, Progress, parse
+from ingest.parse import Batch, Lanes, Progress, parse
 from ingest.redact import name_mask
 from ingest.schema import SOURCES, BadInput, table_path
 from ingest.source import TAIL_BYTES, Reader, Source, replayable, stored_hash
@@ -43,6 +44,7 @@ class Plan:
 
     source: Source
     name: str
+    stored_hash: str
     fingerprint: str
     head_bytes: int
     from_byte: int = 0
@@ -117,16 +119,18 @@ class Known:
             if before is None or step["to_byte"] > before["to_byte"]:
                 by_fingerprint[step["fingerprint"]] = step
 
-    def has_stored(self, digest: str | None) -> bool:
+    def has_stored(self, digest: str) -> bool:
         """Whether a file with these very bytes has been read to its end."""
         return digest in self._stored
 
-    def find(self, head: bytes) -> dict[str, Any] | None:
-        """The last step of the source that starts with `head` or with the start of it; the longest match wins."""
+    def find(self, reader: Reader) -> dict[str, Any] | None:
+        """The last step of the source that starts as what `reader` gives, which it moves on; the longest match wins."""
         found = None
         digest, done = hashlib.sha256(), 0
-        for size in sorted(size for size in self._by_head if size <= len(head)):
-            digest.update(head[done:size])
+        for size in sorted(self._by_head):
+            if size > len(reader.head) and found is None:
+                break
+            digest.update(reader.take(size - done))
             done = size
             found = self._by_head[size].get(digest.hexdigest(), found)
         return found
@@ -147,46 +151,58 @@ def _plan(
     for source in sources:
         name = redacted(source.name)
         try:
-            if known.has_stored(stored_hash(source)):
-                steps.append(Step(name, "known", "unchanged"))
-                continue
-            reader = Reader(source)
+            found = _plan_one(source, name, known)
         except (BadInput, OSError) as error:
-            steps.append(Step(name, "unreadable", _told(error, source)))
-            continue
-        step = known.find(reader.head)
-        if not reader.head:
-            steps.append(Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty"))
-        elif step is None:
-            plans.append(Plan(source, name, hashlib.sha256(reader.head).hexdigest(), len(reader.head)))
-            known.add(plans[-1])
-        elif "is_planned" in step:
-            later.append(source)
+            found = Step(name, "unreadable", _told(error, source))
+        if isinstance(found, Plan):
+            plans.append(found)
+            known.add(found)
+        elif isinstance(found, Step):
+            steps.append(found)
         else:
-            plan = _continue(source, name, reader, step)
-            if plan:
-                plans.append(plan)
-                known.add(plan)
-            else:
-                steps.append(Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read"))
-        reader.close()
+            later.append(source)
     return plans, later, steps
 
 
-def _continue(source: Source, name: str, reader: Reader, step: dict[str, Any]) -> Plan | None:
+def _plan_one(source: Source, name: str, known: Known) -> Plan | Step | None:
+    """What to read of `source`, or what is to be told of it; None while a source that starts as it does is planned."""
+    # Before the content is looked at: what is written meanwhile must not pass for read.
+    digest = stored_hash(source)
+    if known.has_stored(digest):
+        return Step(name, "known", "unchanged")
+    with closing(Reader(source)) as reader:
+        if not reader.head:
+            return Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty")
+        step = known.find(reader)
+    if step is None:
+        return Plan(source, name, digest, hashlib.sha256(reader.head).hexdigest(), len(reader.head))
+    if "is_planned" in step:
+        return None
+    told = Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read")
+    return _continue(source, name, digest, step) or told
+
+
+def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> Plan | None:
     """Where a known source goes on, None where it has nothing new; another log with the same head is a new source."""
     to_byte = step["to_byte"]
-    tail = reader.skip(to_byte)
-    next_line = step["first_line"] + step["lines"]
-    if hashlib.sha256(tail).hexdigest() == step["tail_hash"]:
-        more = reader.skip(1)
-        if not more or (more == b"\n" and not tail.endswith(b"\n") and not reader.skip(1)):
+    with closing(Reader(source)) as reader:
+        tail = reader.skip(to_byte)
+        if hashlib.sha256(tail).hexdigest() == step["tail_hash"]:
+            if not tail.endswith(b"\n"):
+                reader.skip_line_end()
+            if not reader.take(1):
+                return None
+            next_line = step["first_line"] + step["lines"]
+            return Plan(source, name, digest, step["fingerprint"], step["head_bytes"], to_byte, next_line, tail)
+        if reader.position < to_byte:
+            # An older copy of the same log. No other has the same first 64 KiB, or all that there was of one.
             return None
-        return Plan(source, name, step["fingerprint"], step["head_bytes"], to_byte, next_line, tail)
-    if not reader.skip(1) and len(tail) < TAIL_BYTES and to_byte > len(tail):
-        return None
-    other = hashlib.sha256(f"{step['fingerprint']} {hashlib.sha256(tail).hexdigest()}".encode())
-    return Plan(source, name, other.hexdigest(), step["head_bytes"])
+    with closing(Reader(source)) as reader:
+        # Somewhere in these bytes it differs from the known one, so that they tell the two apart from now on.
+        other = hashlib.sha256()
+        while passed := reader.take(min(to_byte - reader.position, 1 << 20)):
+            other.update(passed)
+    return Plan(source, name, digest, other.hexdigest(), to_byte)
 
 
 def _groups(plans: list[Plan]) -> Iterator[list[Plan]]:
@@ -233,30 +249,20 @@ def parse_group(
     ledger_rows: list[dict[str, Any]] = []
     try:
         for plan in plans:
-            name = plan.name
-            reader = Reader(plan.source)
             try:
-                layout = detect(name, reader.head, choice.layout, choice.said)
+                with closing(Reader(plan.source)) as reader:
+                    detection = detect(plan.name, reader.head, choice.layout, choice.said)
+                    progress = _begun(reader, plan)
+                    batches = parse(reader, lanes, detection.layout, plan.fingerprint[:16], progress)
+                    for batch in _watched(batches, reader, plan, watch):
+                        if writer:
+                            writer.add(batch)
             except BadInput as error:
-                steps.append(Step(name, "unreadable", str(error).removeprefix(f"{name}: ")))
+                steps.append(Step(plan.name, "unreadable", _told(error, plan.source)))
                 continue
-            progress = Progress(plan.from_byte, plan.first_line, plan.tail)
-            if plan.from_byte:
-                reader.skip(plan.from_byte)
-                progress.to_byte += reader.skip_line_end() if not plan.tail.endswith(b"\n") else 0
-            seen = reader.stored_position()
-            watch(name, seen)
-            for batch in parse(reader, lanes, layout.layout, plan.fingerprint[:16], progress):
-                if writer:
-                    writer.add(batch)
-                watch(name, reader.stored_position() - seen)
-                seen = reader.stored_position()
-            steps.append(Step(name, "added" if progress.lines else "known", "", progress, layout.layout.name))
+            steps.append(Step(plan.name, "added" if progress.lines else "known", "", progress, detection.layout.name))
             if progress.lines:
-                ledger_rows.append(
-                    _ledger_row(plan, name, reader.compression, layout.layout, layout.decision, progress, ingested_at)
-                )
-            reader.close()
+                ledger_rows.append(_ledger_row(plan, reader.compression, detection, progress, ingested_at))
         return Parsed(writer.close() if writer else [], steps, ledger_rows)
     except BaseException:
         if writer:
@@ -266,18 +272,39 @@ def parse_group(
         lanes.close()
 
 
+def _begun(reader: Reader, plan: Plan) -> Progress:
+    """The progress of a source that `reader` has been moved to the next line of."""
+    progress = Progress(plan.from_byte, plan.first_line, plan.tail)
+    if plan.from_byte:
+        reader.skip(plan.from_byte)
+        passed = b"" if plan.tail.endswith(b"\n") else reader.skip_line_end()
+        progress.to_byte += len(passed)
+        progress.tail = (plan.tail + passed)[-TAIL_BYTES:]
+    return progress
+
+
+def _watched(batches: Iterator[Batch], reader: Reader, plan: Plan, watch: Watch) -> Iterator[Batch]:
+    """`batches`, while `watch` is told how far `reader` is."""
+    seen = reader.stored_position()
+    watch(plan.name, seen)
+    for batch in batches:
+        yield batch
+        watch(plan.name, reader.stored_position() - seen)
+        seen = reader.stored_position()
+
+
 def _ledger_row(
-    plan: Plan, name: str, compression: str, layout: Format, decision: str, progress: Progress, ingested_at: datetime
+    plan: Plan, compression: str, detection: Detection, progress: Progress, ingested_at: datetime
 ) -> dict[str, Any]:
     return {
         "source_id": plan.fingerprint[:16],
         "fingerprint": plan.fingerprint,
         "head_bytes": plan.head_bytes,
-        "name": name,
-        "stored_hash": None if progress.waits else stored_hash(plan.source),
+        "name": plan.name,
+        "stored_hash": None if progress.waits else plan.stored_hash,
         "compression": compression,
-        "gateway": layout.name,
-        "decision": decision,
+        "gateway": detection.layout.name,
+        "decision": detection.decision,
         "first_line": plan.first_line,
         "from_byte": plan.from_byte,
         "to_byte": progress.to_byte,
@@ -309,7 +336,7 @@ def _dry_run(
     for source in sources:
         name = redacted(source.name)
         try:
-            plan = Plan(source, name, "0" * 64, 0)
+            plan = Plan(source, name, "", "0" * 64, 0)
             yield from parse_group([plan], None, key, choice, _THREADS, watch).steps
         except (BadInput, OSError) as error:
             yield Step(name, "unreadable", _told(error, source))

@@ -8,7 +8,7 @@ import hashlib
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -38,8 +38,10 @@ class Source:
 
     @property
     def stored_bytes(self) -> int:
-        """Size as stored, compressed or not; 0 for a stream."""
-        return 0 if self.is_stream else self.path.stat().st_size
+        """Size as stored, compressed or not; 0 for a stream, and for a file that is gone."""
+        with suppress(OSError):
+            return 0 if self.is_stream else self.path.stat().st_size
+        return 0
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ class Reader:
         self.is_growing = self.compression == "none" and not source.is_stream
         self._position = 0
         self._pending = b""
-        self.head = self._pending = self._take(HEAD_BYTES)
+        self.head = self._pending = self.take(HEAD_BYTES)
         self._position = 0
 
     def _fill(self, view: memoryview) -> int:
@@ -202,7 +204,8 @@ class Reader:
         self._position += filled
         return filled
 
-    def _take(self, size: int) -> bytes:
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end of the source."""
         buffer = bytearray(size)
         filled = self._fill(memoryview(buffer))
         return bytes(buffer[:filled])
@@ -211,21 +214,23 @@ class Reader:
         """Moves `size` bytes on; gives the last `TAIL_BYTES` of what was passed, fewer where the source is shorter."""
         tail = b""
         while size > 0:
-            passed = self._take(min(size, CHUNK_BYTES))
+            passed = self.take(min(size, CHUNK_BYTES))
             if not passed:
                 break
             size -= len(passed)
             tail = (tail + passed)[-TAIL_BYTES:]
         return tail
 
-    def skip_line_end(self) -> int:
-        """Moves past a line end that stands right here; gives the bytes passed, 1 or 0."""
-        found = self._take(1)
-        if found in (b"\n", b""):
-            return len(found)
-        self._pending = found + self._pending
-        self._position -= 1
-        return 0
+    def skip_line_end(self) -> bytes:
+        """Moves past blanks and a line end that stand right here; gives the bytes passed, none where more follows."""
+        passed = b""
+        while (byte := self.take(1)) in (b" ", b"\t", b"\r"):
+            passed += byte
+        if byte in (b"\n", b""):
+            return passed + byte
+        self._pending = passed + byte + self._pending
+        self._position -= len(passed + byte)
+        return b""
 
     def chunks(self, first_line: int) -> Iterator[Chunk]:
         """The rest of the source in whole lines, about `CHUNK_BYTES` at a time; an unended last line comes alone."""
@@ -255,12 +260,17 @@ class Reader:
     def _overlong(self, start: npt.NDArray[np.uint8], first_line: int, offset: int) -> Chunk:
         """The line that starts with `start` and is too long to hold; moves on to its end."""
         length, tail = len(start), start[-TAIL_BYTES:].tobytes()
-        while not tail.endswith(b"\n") and (part := self._take(1 << 20)):
+        while not tail.endswith(b"\n") and (part := self.take(1 << 20)):
             end = part.find(b"\n") + 1 or len(part)
             self._pending = part[end:] + self._pending
             length, tail = length + end, (tail + part[:end])[-TAIL_BYTES:]
         self._position = offset + length
         return _overlong(length, tail, first_line, offset)
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the decompressed source have been passed."""
+        return self._position
 
     def stored_position(self) -> int:
         """How many bytes of the source as stored have been read."""
