@@ -77,7 +77,8 @@ def canonical_sql(layout: Format, records: str) -> str:
     """
     latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
     upstream = f"last_try(upstream_ms) {_TO_MS[layout.unit('upstream_ms')]}"
-    path = _request_part("path", "^[A-Za-z]{1,20} ([^ ]+)", layout)
+    # The target of a request has such a path in it (RFC 9112, 3.2); the second word of a garbled line may be a secret.
+    path = _request_part("path", "^[A-Za-z]{1,20} (?:https?://[^/ ]+)?(/[^ ]*)", layout)
     timed = f"""
         SELECT * REPLACE (
                 TRY_CAST(status AS SMALLINT) AS status,

@@ -27,7 +27,7 @@ _CREDENTIAL: Final = (
     r"|(?i:\b(?:bearer|basic)(?: |%20|\+)+[A-Za-z0-9+/=._~-]{6,})"
 )
 _NAMED: Final = r"(?i:key|token|secret|passw(?:or)?d|pwd|signature|credential)s?"
-_QUOTE: Final = r"\\*(?:[\"']|%22|%27)?"
+_QUOTE: Final = r"\\*(?:[\"']|%22|%27|\\x22)?"
 _ASSIGNED: Final = rf"({_NAMED}{_QUOTE}(?: |%20)?(?:=|:|%3[ADad])(?: |%20)?{_QUOTE})[^\s\"'&,;<>)]{{4,}}"
 _USER_INFO: Final = r"(://|%3A%2F%2F)[^/\s@\"'<>]+?(@|%40)"
 _EMAIL: Final = r"[A-Za-z0-9._%+'-]+(?:@|%40)[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+"
@@ -42,7 +42,7 @@ _NATIONAL: Final = (
 _SUSPICIOUS: Final = (
     r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\."
     r"|eyJ"
-    rf"|(?i:bearer|basic)(?: |\+)|{_NAMED}\\*[\"']? ?[=:]"
+    rf"|(?i:bearer|basic)(?: |\+)|{_NAMED}\\*(?:[\"']|x22)? ?[=:]"
 )
 _MASKS: Final = (
     (_USER_INFO, r"\1[secret]\2"),

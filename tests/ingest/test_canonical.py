@@ -129,6 +129,9 @@ def test_a_path_has_its_route(lanes: Lanes, uri: str, route: str | None, path: s
         ({"method": ..., "uri": ..., "request_method": "PUT", "request_uri": "/c?d"}, "PUT", "/c"),
         ({"method": ..., "uri": ..., "request": "\\x16\\x03\\x01"}, None, None),
         ({"method": ..., "uri": ..., "request": "-"}, None, None),
+        ({"method": ..., "uri": ..., "request": "Bearer 9f1c0b7e5a2d4c33"}, "BEARER", None),
+        ({"method": ..., "uri": ..., "request": "OPTIONS * HTTP/1.1"}, "OPTIONS", None),
+        ({"method": ..., "uri": ..., "request": "GET http://api.example/a HTTP/1.1"}, "GET", "/a"),
         ({"method": "\\x16\\x03", "uri": "/a"}, None, "/a"),
     ],
 )

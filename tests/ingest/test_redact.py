@@ -18,7 +18,19 @@ from ingest.redact import Redacted, name_mask
 from ingest.run import ingest
 from ingest.schema import REJECTS, table_path
 from ingest.source import expand
-from tests.ingest.logs import KEY, NGINX_JSON, SECOND, json_line, log, parsed, requests, settled, steps
+from tests.ingest.logs import (
+    COMBINED,
+    KEY,
+    NGINX_JSON,
+    SECOND,
+    combined_line,
+    json_line,
+    log,
+    parsed,
+    requests,
+    settled,
+    steps,
+)
 
 JWT: Final = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1LTEifQ.c2lnbmF0dXJlLW9mLXRoZS10b2tlbg"
 
@@ -135,6 +147,23 @@ def test_a_secret_gets_through_in_no_field(lanes: Lanes, text: str, secret: str)
         if secret.casefold() in found.casefold() and not (is_id and names[row["line"] - 1] in OF_IDS)
     }
     assert leaks == set()
+
+
+@pytest.mark.parametrize(("text", "secret"), PLANTED.values(), ids=PLANTED)
+def test_a_secret_gets_through_in_no_field_of_a_text_log(lanes: Lanes, text: str, secret: str) -> None:
+    escaped = text.replace('"', "\\x22")
+    lines = [
+        combined_line().replace(b"sdk/1.0", escaped.encode()),
+        combined_line().replace(b" - - ", f" - {quote(text, safe='')} ".encode()),
+        combined_line(request=f"GET /v1/{quote(text, safe='%')}/parts HTTP/1.1"),
+        combined_line(request=f"GET /v1/messages?to={escaped} HTTP/1.1"),
+        combined_line(request=escaped, status=400),
+    ]
+
+    rows, rejects = parsed(lanes, settled(COMBINED, lines), lines)
+
+    assert (len(rows), rejects) == (len(lines), [])
+    assert {found for row in rows for found in texts(row) if secret.casefold() in found.casefold()} == set()
 
 
 def test_no_file_of_the_lake_holds_a_secret_not_even_the_ledger(tmp_path: Path) -> None:
