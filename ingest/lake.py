@@ -95,10 +95,22 @@ def open_table(lake: Path) -> DeltaTable:
 
 
 def ledger(lake: Path) -> pa.Table:
-    """Every ingest step of every source that the lake holds, with the schema `SOURCES`, in no order."""
+    """Every ingest step of every source that the lake holds, with the schema `SOURCES`, in no order.
+
+    Raises LakeDamaged.
+    """
     files = open_table(lake).file_uris(partition_filters=[("kind", "=", "source")])
-    steps = [pq.ParquetFile(file).read() for file in files]
-    return pa.concat_tables([SOURCES.empty_table(), *steps])
+    return pa.concat_tables([SOURCES.empty_table(), *map(_steps, files)])
+
+
+def _steps(file: str) -> pa.Table:
+    try:
+        return pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError) as error:
+        told = " ".join(str(error).split())[:200]
+        raise LakeDamaged(
+            f"{file}: this part of the ledger cannot be read ({told}); restore it from a backup"
+        ) from error
 
 
 class Writer:
