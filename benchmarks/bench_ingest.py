@@ -197,7 +197,7 @@ def main() -> None:
         os.environ["ERRATA_KEY_FILE"] = str(folder / "fingerprint.key")
         log = folder / "access.ndjson"
         # A child's peak memory starts from its parent's, so the parent stays small.
-        subprocess.run([sys.executable, "-c", _WRITE, str(log), str(lines)], check=True)
+        subprocess.run([sys.executable, "-c", _WRITE, str(log), str(lines)], check=True, stdout=subprocess.DEVNULL)
         size = log.stat().st_size
         packed = folder / "access.gz"
         with log.open("rb") as plain, gzip.open(packed, "wb", compresslevel=6) as target:
