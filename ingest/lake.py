@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -100,7 +101,8 @@ def ledger(lake: Path) -> pa.Table:
     Raises LakeDamaged.
     """
     files = open_table(lake).file_uris(partition_filters=[("kind", "=", "source")])
-    return pa.concat_tables([SOURCES.empty_table(), *map(_steps, files)])
+    # delta-rs gives local paths as URIs, with %20 for a space.
+    return pa.concat_tables([SOURCES.empty_table(), *(_steps(unquote(file)) for file in files)])
 
 
 def _steps(file: str) -> pa.Table:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import duckdb
 import numpy as np
@@ -96,7 +97,7 @@ def mapped(layout: Format, **units: str) -> Format:
 def table_of(lake: Path, *kinds: str) -> pa.Table:
     """The rows of `kinds` in the lake's current snapshot, in the order of source and line, read by DuckDB."""
     files = DeltaTable(str(table_path(lake))).file_uris()
-    wanted = [file for file in files if any(f"/kind={kind}/" in file for kind in kinds)]
+    wanted = [unquote(file) for file in files if any(f"/kind={kind}/" in file for kind in kinds)]
     if not wanted:
         return pa.table({})
     with duckdb.connect() as con:

@@ -1,6 +1,7 @@
 """The lake's table: what a commit makes visible, who loses a race, and what is said of damage."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -288,6 +289,18 @@ def test_a_place_that_no_lake_can_be_in_is_named(tmp_path: Path) -> None:
         str(raised.value)
         == f"{tmp_path}/file/lake: cannot be written to: Not a directory. Choose another folder with --lake."
     )
+
+
+@pytest.mark.parametrize("name", ["a lake", "été", "a+b", "50% off", "it's", "a&b=c;d#e"])
+def test_a_lake_may_have_any_name_that_its_engines_can_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.log").write_bytes(log(NEW["first.log"]))
+    source = Source("a.log", tmp_path / "a.log")
+
+    first = list(ingest([source], tmp_path / name, KEY))
+    again = list(ingest([replace(source, name="b.log")], tmp_path / name, KEY))
+
+    assert [step.outcome for step in first + again] == ["added", "known"]
+    assert len(requests(tmp_path / name)) == 3
 
 
 def test_a_reject_says_where_its_line_is_and_why_but_not_what_it_says(fill: Fill) -> None:
