@@ -50,7 +50,7 @@ def ingest(
     from ingest.run import ingest as run
     from ingest.source import expand
 
-    sources = expand(paths)
+    sources = expand(paths, lake)
     choice = _choice(format_name, mapping)
     steps = []
     with _watching(sum(source.stored_bytes for source in sources)) as watch:

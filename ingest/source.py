@@ -98,13 +98,14 @@ class Chunk:
         return pa.Array.from_buffers(pa.utf8(), len(self), [None, offsets, pa.py_buffer(self.data)])
 
 
-def expand(paths: Sequence[str]) -> list[Source]:
+def expand(paths: Sequence[str], lake: Path | None = None) -> list[Source]:
     """The sources that `paths` name: files, all files below folders, globs, and - for standard input, each once.
 
-    Hidden files are left out of folders and globs. Raises BadInput for a path that names nothing.
+    Hidden files and those of `lake` are left out of folders and globs. Raises BadInput for a path that names nothing.
     """
+    inside = lake.resolve() if lake else None
     try:
-        names = dict.fromkeys(name for given in paths for name in _names(given))
+        names = dict.fromkeys(name for given in paths for name in _names(given, inside))
         return [Source(name, Path(name), is_stream=not Path(name).is_file()) for name in names]
     except OSError as error:
         raise BadInput(f"{error.filename}: cannot be read: {error.strerror}") from error
@@ -136,17 +137,20 @@ def _kept(stream: Source) -> Iterator[Source]:
         yield replace(stream, path=Path(file.name))
 
 
-def _names(given: str) -> list[str]:
+def _names(given: str, lake: Path | None) -> list[str]:
     if given == _STANDARD_INPUT:
         return [given]
     path = Path(given)
     if path.is_dir():
         return sorted(
-            str(file) for file in path.rglob("*") if file.is_file() and not _is_hidden(file.relative_to(path))
+            str(file)
+            for file in path.rglob("*")
+            if file.is_file() and not _is_hidden(file.relative_to(path)) and not _is_below(file, lake)
         )
     if path.exists():
         return [given]
-    matches = sorted(name for name in glob.glob(given, recursive=True) if Path(name).is_file())  # noqa: PTH207 - keeps the user's spelling
+    names = glob.glob(given, recursive=True)  # noqa: PTH207 - keeps the user's spelling
+    matches = sorted(name for name in names if Path(name).is_file() and not _is_below(Path(name), lake))
     if not matches:
         raise BadInput(f"{given}: expected a file, a folder or a glob that matches something, found nothing there")
     return matches
@@ -154,6 +158,10 @@ def _names(given: str) -> list[str]:
 
 def _is_hidden(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts)
+
+
+def _is_below(file: Path, lake: Path | None) -> bool:
+    return lake is not None and file.resolve().is_relative_to(lake)
 
 
 def stored_hash(source: Source) -> str:

@@ -275,6 +275,21 @@ def test_a_dry_run_makes_no_lake(run: Run, good_log: Path, tmp_path: Path) -> No
     assert not (tmp_path / "lake").exists()
 
 
+@pytest.mark.parametrize("path", [".", "**/*"], ids=["a folder", "a glob"])
+def test_the_lake_is_no_log_of_the_folder_that_it_is_in(
+    run: Run, lake: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    monkeypatch.chdir(lake.parent)
+
+    said = run("ingest", path)
+
+    assert said.code == 0
+    assert said.err.splitlines() == [
+        "good.log: unchanged",
+        "Added 0 requests, 0 of them errors, from 0 of 1 sources.",
+    ]
+
+
 def test_a_process_of_its_own_says_no_more_than_that(good_log: Path, tmp_path: Path) -> None:
     ingested = subprocess_of("ingest", str(good_log), "--lake", str(tmp_path / "lake"))
     asked = subprocess_of("ask", "errors_by_code", "--lake", str(tmp_path / "lake"), "--output", "csv")
