@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -445,6 +447,8 @@ def test_two_processes_give_the_rows_of_one(tmp_path: Path, monkeypatch: pytest.
     given = [source(tmp_path, f"{number}.log", log(lines_of(str(number), 30))) for number in range(6)]
     given.append(source(tmp_path, "bad.log", b"\0\n"))
     monkeypatch.setattr("ingest.run._SOURCES_A_COMMIT", 2)
+    # A new process runs the file of __main__, which other tests of the same worker may have put a script in.
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
 
     alone = added(given, tmp_path / "one")
     together = added(given, tmp_path / "two", jobs=2)
