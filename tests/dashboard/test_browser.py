@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as TooLate
 
 import analysis
 from tests.analysis.queries.event_lake import MORNING, error, source
@@ -172,9 +173,7 @@ def test_what_clients_sent_is_never_markup_or_a_formula(tmp_path: Path, serve: S
     page.get_by_test_id("stDataFrameResizable").first.click(position={"x": 16, "y": 52})
     expect(page.get_by_role("link", name="By code")).to_be_visible()
     assert _is_inert(drawn(page))  # a click on a page that is still being drawn is lost
-    with page.expect_download() as download:
-        page.get_by_role("button", name="CSV").click()
-    cells = Path(download.value.path()).read_text("utf-8")
+    cells = _downloaded(page, "CSV").read_text("utf-8")
     assert "\n'=HYPERLINK('https://evil.example/')," in cells
 
 
@@ -216,6 +215,18 @@ def _turn_to(page: Page, title: str) -> Page:
     page.get_by_test_id("stSidebar").get_by_role("link", name=title, exact=True).click()
     expect(page.get_by_role("heading", name=title, exact=True, level=1)).to_be_visible(timeout=30_000)
     return drawn(page)
+
+
+def _downloaded(page: Page, button: str) -> Path:
+    """The file behind `button`. Streamlit draws a page again at will, and a click meanwhile is lost: click again."""
+    for _ in range(5):
+        try:
+            with page.expect_download(timeout=10_000) as download:
+                drawn(page).get_by_role("button", name=button).click()
+            return Path(download.value.path())
+        except TooLate:
+            continue
+    raise AssertionError(f"{button} gave no download in five clicks")
 
 
 def _troubles(page: Page) -> list[str]:

@@ -1,10 +1,12 @@
 """Killed at any moment, an ingest leaves whole sources or none of them, and the next one goes on from there."""
 
 import random
+import sys
 import time
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import ModuleType
 from typing import Final
 
 import pytest
@@ -74,7 +76,11 @@ def by_source(lake: Path) -> dict[str, tuple[Row, list[Row], list[Row]]]:
     }
 
 
-def test_an_ingest_that_is_killed_at_any_moment_has_added_whole_sources(logs: Path, tmp_path: Path) -> None:
+def test_an_ingest_that_is_killed_at_any_moment_has_added_whole_sources(
+    logs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A new process runs the file of __main__, which other tests of the same worker may have put a script in.
+    monkeypatch.setitem(sys.modules, "__main__", ModuleType("__main__"))
     moments = random.Random(20_261_123)
     begun(logs, tmp_path / "undisturbed").join()
     whole = by_source(tmp_path / "undisturbed")
