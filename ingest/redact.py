@@ -224,11 +224,18 @@ def _spread(encoded: pa.DictionaryArray, masked: pa.Array) -> pa.DictionaryArray
 
 
 def name_mask(key: bytes) -> Callable[[str], str]:
-    """The function that masks secrets and personal data in the name of a source."""
+    """The function that masks secrets and personal data in the name of a source; what is no UTF-8 becomes U+FFFD."""
     con = duckdb.connect()
     con.execute(MACROS)
     install(con, key)
-    return lambda name: str(con.execute("SELECT redact_text(?)", [name]).fetchall()[0][0])
+
+    def masked(name: str) -> str:
+        readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        if not pc.match_substring_regex(pa.array([readable]), _SUSPICIOUS)[0].as_py():
+            return readable
+        return str(con.execute("SELECT redact_text(?)", [readable]).fetchall()[0][0])
+
+    return masked
 
 
 def _quoted(text: str) -> str:

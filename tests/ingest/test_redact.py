@@ -344,6 +344,8 @@ def test_a_path_without_personal_data_stays_and_loses_its_query(lanes: Lanes, ur
         ("logs/ada@mail.example.log", "logs/[email]"),
         ("logs/sk_live_00e674ff6ae6b7b9.log", "logs/[secret].log"),
         ("https://ops:hunter2@logs.example/a.gz", "https://[secret]@logs.example/a.gz"),
+        ("logs/caf\udce9.log", "logs/caf\ufffd.log"),
+        ("logs/caf\udce9/+14155550123.log", "logs/caf\ufffd/[phone].log"),
     ],
 )
 def test_the_name_of_a_source_is_masked(name: str, masked: str) -> None:

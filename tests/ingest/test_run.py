@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -413,6 +414,16 @@ def test_a_file_that_rotates_away_in_mid_run_leaves_the_others_alone(tmp_path: P
 
     assert (told["a.log"], told["c.log"]) == ("added", "added")
     assert len(requests(tmp_path / "lake")) == 9
+
+
+def test_a_file_may_have_a_name_that_is_no_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.log"))
+    path.write_bytes(log(lines_of("a")))
+
+    added(expand([str(tmp_path)]), tmp_path / "lake")
+
+    assert [step["name"] for step in steps(tmp_path / "lake")] == [f"{tmp_path}/caf\ufffd.log"]
+    assert len(requests(tmp_path / "lake")) == 3
 
 
 def test_standard_input_is_a_source_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
