@@ -6,6 +6,7 @@ stopped. Its path, inode and times say nothing.
 
 import hashlib
 import os
+from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -111,13 +112,13 @@ class Known:
     def __init__(self, ledger: pa.Table) -> None:
         self._stored: set[str] = set()
         self._by_head: dict[int, dict[str, dict[str, Any]]] = {}
+        self._sizes: list[int] = []
         for step in ledger.to_pylist():
             if step["stored_hash"]:
                 self._stored.add(step["stored_hash"])
-            by_fingerprint = self._by_head.setdefault(step["head_bytes"], {})
-            before = by_fingerprint.get(step["fingerprint"])
+            before = self._by_head.get(step["head_bytes"], {}).get(step["fingerprint"])
             if before is None or step["to_byte"] > before["to_byte"]:
-                by_fingerprint[step["fingerprint"]] = step
+                self._add(step["head_bytes"], step)
 
     def has_stored(self, digest: str) -> bool:
         """Whether a file with these very bytes has been read to its end."""
@@ -126,19 +127,30 @@ class Known:
     def find(self, reader: Reader) -> dict[str, Any] | None:
         """The last step of the source that starts as what `reader` gives, which it moves on; the longest match wins."""
         found = None
-        digest, done = hashlib.sha256(), 0
-        for size in sorted(self._by_head):
-            if size > len(reader.head) and found is None:
-                break
-            digest.update(reader.take(size - done))
+        head, done = memoryview(reader.head), 0
+        digest = hashlib.sha256()
+        # Of small sources each has a size of its own, and there may be thousands.
+        within = bisect_right(self._sizes, len(head))
+        for size in self._sizes[:within]:
+            digest.update(head[done:size])
             done = size
             found = self._by_head[size].get(digest.hexdigest(), found)
+        if found and within < len(self._sizes):
+            reader.skip(done)
+            for size in self._sizes[within:]:
+                digest.update(reader.take(size - done))
+                done = size
+                found = self._by_head[size].get(digest.hexdigest(), found)
         return found
 
     def add(self, plan: Plan) -> None:
         """Remembers a source that this run has planned to read."""
-        step = {"fingerprint": plan.fingerprint, "is_planned": True}
-        self._by_head.setdefault(plan.head_bytes, {})[plan.fingerprint] = step
+        self._add(plan.head_bytes, {"fingerprint": plan.fingerprint, "is_planned": True})
+
+    def _add(self, size: int, step: dict[str, Any]) -> None:
+        if size not in self._by_head:
+            insort(self._sizes, size)
+        self._by_head.setdefault(size, {})[step["fingerprint"]] = step
 
 
 def _plan(
