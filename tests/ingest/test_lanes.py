@@ -131,7 +131,7 @@ def combined_lines(draw: st.DrawFn) -> bytes:
     return f'{address} - {draw(word)} [{time}] "{request}" {status} {size}{agent}'.encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lines=st.lists(json_lines(), min_size=1, max_size=12))
 @example(lines=[json_line(method="-", request="GET /v1/a HTTP/1.1")])
 @example(lines=[json_line(uri="-", request="GET /v1/a HTTP/1.1")])
@@ -149,7 +149,7 @@ def test_the_lanes_agree_on_json(lanes: Lanes, lines: list[bytes]) -> None:
     assert swiftly == carefully
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(lines=st.lists(combined_lines(), min_size=1, max_size=12))
 def test_the_lanes_agree_on_text(lanes: Lanes, lines: list[bytes]) -> None:
     swiftly = parsed(lanes, COMBINED_LINES, lines)
@@ -158,7 +158,7 @@ def test_the_lanes_agree_on_text(lanes: Lanes, lines: list[bytes]) -> None:
     assert swiftly == carefully
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     lines=st.lists(json_lines(), min_size=1, max_size=6),
     damage=st.sampled_from([b"{", b"\xff\xfe", b"\0", b"nonsense"]),

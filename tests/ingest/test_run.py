@@ -125,7 +125,7 @@ LINES: Final = st.lists(
 )
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(
     logs=st.lists(
         st.tuples(LINES, st.booleans(), st.sampled_from([bytes, gzip.compress, zstd])), min_size=1, max_size=8
