@@ -8,7 +8,7 @@ from typing import Final
 
 from ingest.formats import Format
 
-_TO_MS: Final = {"s": "* 1e3", "ms": "", "us": "/ 1e3", "ns": "/ 1e6"}
+_TO_MS: Final = {"s": "* 1e3", "ms": "* 1", "us": "/ 1e3", "ns": "/ 1e6"}
 _TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": "", "ns": "/ 1e3"}
 _EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01
 _LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01
@@ -59,6 +59,23 @@ CREATE OR REPLACE MACRO route_of(path, folded) AS
 CREATE OR REPLACE MACRO without_own_org(path, org) AS
     CASE WHEN length(org) >= 4 AND contains(path, org)
         THEN replace(path || '//', '/' || org || '/', '/{org_id}/')[:-3] ELSE path END;
+CREATE OR REPLACE MACRO duration_ms(value) AS
+    CASE WHEN regexp_full_match(value, '\+?(?:[0-9]+h)?(?:[0-9]+m)?(?:[0-9]+(?:\.[0-9]+)?(?:s|ms|us|µs|μs|ns))?')
+        AND value <> ''
+    THEN coalesce(TRY_CAST(regexp_extract(value, '([0-9]+)h', 1) AS DOUBLE), 0) * 3600000
+        + coalesce(TRY_CAST(regexp_extract(value, '([0-9]+)m(?:[0-9]|$)', 1) AS DOUBLE), 0) * 60000
+        + coalesce(TRY_CAST(regexp_extract(value, '([0-9.]+)(?:s|ms|us|µs|μs|ns)$', 1) AS DOUBLE), 0)
+            * CASE regexp_extract(value, '[a-zµμ]*$') WHEN 's' THEN 1000 WHEN 'ms' THEN 1 WHEN 'ns' THEN 0.000001
+                WHEN 'us' THEN 0.001 WHEN 'µs' THEN 0.001 WHEN 'μs' THEN 0.001 ELSE 0 END
+    END;
+CREATE OR REPLACE MACRO if_not_negative(value) AS CASE WHEN value >= 0 THEN value END;
+CREATE OR REPLACE MACRO first_address(value) AS CASE
+    WHEN regexp_full_match(value, '[0-9.]+:[0-9]+') THEN split_part(value, ':', 1)
+    WHEN starts_with(value, '[') THEN regexp_extract(value, '^\[([^\]]*)\]', 1)
+    ELSE value END;
+CREATE OR REPLACE MACRO target_of(path) AS
+    CASE WHEN starts_with(path, 'http') AND regexp_matches(path, '^https?://')
+    THEN coalesce(nullif(regexp_replace(path, '^https?://[^/?#]*', ''), ''), '/') ELSE path END;
 CREATE OR REPLACE MACRO last_try(value) AS
     coalesce(TRY_CAST(value AS DOUBLE), TRY_CAST(regexp_extract(value, '([0-9.]+)[^0-9.]*$', 1) AS DOUBLE));
 """
@@ -75,19 +92,21 @@ def canonical_sql(layout: Format, records: str) -> str:
     Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason`
     (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
     """
-    latency = f"TRY_CAST(latency_ms AS DOUBLE) {_TO_MS[layout.unit('latency_ms')]}"
-    upstream = f"last_try(upstream_ms) {_TO_MS[layout.unit('upstream_ms')]}"
     # The target of a request has such a path in it (RFC 9112, 3.2); the second word of a garbled line may be a secret.
-    path = _request_part("path", "^[A-Za-z]{1,20} (?:https?://[^/ ]+)?(/[^ ]*)", layout)
+    target = _request_part("path", "^[A-Za-z]{1,20} (?:https?://[^/ ]+)?(/[^ ]*)", layout)
+    path = f"'/' || ltrim({target}, '/')" if layout.unit("path") == "bare" else f"target_of({target})"
     timed = f"""
         SELECT * REPLACE (
-                TRY_CAST(status AS SMALLINT) AS status,
-                {latency} AS latency_ms,
-                {upstream} AS upstream_ms,
+                {_status(layout)} AS status,
+                {_latency(layout)} AS latency_ms,
+                {_ms("upstream_ms", layout, "last_try({})")} AS upstream_ms,
                 {_request_part("method", "^([A-Za-z]{1,20}) ", layout)} AS method,
+                {_address(layout)} AS client_ip,
+                {_decoded("user_agent", layout)} AS user_agent,
+                {_host(layout)} AS host,
                 without_own_org(split_part({path}, '?', 1), org_id) AS path
             ),
-            {_ts_us(layout)} AS logged_us
+            {_ts_us("ts", layout)} AS logged_us
         FROM ({records})"""
     ended_us = "logged_us + coalesce((latency_ms * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "logged_us"
     answered = f"""
@@ -111,7 +130,8 @@ def canonical_sql(layout: Format, records: str) -> str:
             TRY_CAST(response_bytes AS BIGINT) AS response_bytes, origin, host, is_refused,
             CASE WHEN is_error THEN body_state END AS body_state,
             CASE WHEN is_error AND origin = 'gateway'
-                THEN CASE status {reasons} ELSE 'status_' || status END END AS gateway_reason,
+                THEN coalesce({_own_reason(layout)}, CASE status {reasons} ELSE 'status_' || status END)
+            END AS gateway_reason,
             ts::DATE AS day,
             CASE WHEN is_error THEN 'error' ELSE 'ok' END AS kind,
             CASE WHEN logged_us IS NULL THEN 'no_timestamp' WHEN ts IS NULL THEN 'impossible_timestamp'
@@ -134,21 +154,90 @@ def _request_part(field: str, pattern: str, layout: Format) -> str:
     return f"coalesce({field}, nullif(regexp_extract(request_line, '{pattern}', 1), ''))"
 
 
+def _status(layout: Format) -> str:
+    status = "TRY_CAST(status AS SMALLINT)"
+    if not layout.no_response:
+        return status
+    # nginx's own status for a client that was gone before it was sent one, which other tools have taken over.
+    return (
+        f"CASE WHEN {status} IN ({', '.join(str(int(text)) for text in layout.no_response)}) THEN 499 ELSE {status} END"
+    )
+
+
+def _ms(field: str, layout: Format, number: str = "TRY_CAST({} AS DOUBLE)") -> str:
+    """A duration in milliseconds, null where it is missing or negative: gateways write -1 for a phase not reached."""
+    unit = layout.unit(field)
+    value = f"duration_ms({field})" if unit == "duration" else f"{number.format(field)} {_TO_MS[unit]}"
+    return f"if_not_negative({value})"
+
+
+def _latency(layout: Format) -> str:
+    latency = _ms("latency_ms", layout)
+    if layout.has("transfer_ms"):
+        latency = f"{latency} + coalesce({_ms('transfer_ms', layout)}, 0)"
+    if layout.has("started"):
+        since_started = f"if_not_negative(({_ts_us('ts', layout)} - {_ts_us('started', layout)}) / 1e3)"
+        latency = f"coalesce({latency}, {since_started})"
+    return latency
+
+
+def _address(layout: Format) -> str:
+    return (
+        "first_address(trim(split_part(client_ip, ',', 1)))" if layout.unit("client_ip") == "address" else "client_ip"
+    )
+
+
+def _decoded(field: str, layout: Format) -> str:
+    return f"coalesce(TRY(url_decode({field})), {field})" if field in layout.percent_encoded else field
+
+
+def _host(layout: Format) -> str:
+    if layout.has("host") or not layout.has("path"):
+        return "host"
+    return "CASE WHEN starts_with(path, 'http') THEN nullif(regexp_extract(path, '^https?://([^/?#:@]+)', 1), '') END"
+
+
+def _own_reason(layout: Format) -> str:
+    """The gateway's own word for why it answered, where it is a short token and not free text."""
+    if not layout.has("gateway_reason"):
+        return "NULL"
+    return "CASE WHEN regexp_full_match(gateway_reason, '[A-Za-z][A-Za-z0-9_.,:|/-]{0,63}') THEN gateway_reason END"
+
+
 def _upstream_answered(layout: Format) -> str:
     """SQL that says whether the API behind the gateway answered; by the status alone where the log does not say."""
+    answered = f"status NOT IN ({_PROXY_STATUSES})"
     if layout.has("upstream_status"):
-        return "coalesce(upstream_status > '-', false)"
-    return f"(status NOT IN ({_PROXY_STATUSES}))"
+        answered = f"coalesce(upstream_status > '-' AND upstream_status NOT IN ('0', '000', '-1'), {answered})"
+    if layout.has("answered_by"):
+        cases = [
+            f"WHEN answered_by IN ({', '.join(map(_quoted, words))}) THEN {truth}"
+            for words, truth in ((layout.by_upstream, "true"), (layout.by_gateway, "false"))
+            if words
+        ]
+        if bool(layout.by_upstream) != bool(layout.by_gateway):
+            cases.append(f"WHEN answered_by > '-' THEN {'false' if layout.by_upstream else 'true'}")
+        answered = f"CASE {' '.join(cases)} ELSE {answered} END"
+    return f"({answered})"
 
 
-def _ts_us(layout: Format) -> str:
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _ts_us(field: str, layout: Format) -> str:
     unit = layout.unit("ts")
     match unit:
-        case "iso8601":
-            return "epoch_us(TRY_CAST(ts AS TIMESTAMPTZ))"
+        case "iso8601" if layout.time_zone == "UTC":
+            return f"epoch_us(TRY_CAST({field} AS TIMESTAMPTZ))"
         case "clf":
-            return "epoch_us(try_strptime(ts, '%d/%b/%Y:%H:%M:%S %z'))"
+            return f"epoch_us(try_strptime({field}, '%d/%b/%Y:%H:%M:%S %z'))"
         case "epoch":
             raise ValueError("the magnitude of `ts` decides its unit; settle it before the SQL is built")
+        case _ if unit in _TO_US:
+            return f"TRY_CAST(round(TRY_CAST({field} AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
         case _:
-            return f"TRY_CAST(round(TRY_CAST(ts AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
+            local = (
+                f"TRY_CAST({field} AS TIMESTAMP)" if unit == "iso8601" else f"try_strptime({field}, {_quoted(unit)})"
+            )
+            return f"epoch_us({local if '%z' in unit else f'timezone({_quoted(layout.time_zone)}, {local})'})"

@@ -1,26 +1,43 @@
-"""One record at a time, for the lines that the vectorised lane refuses: the same fields, or the reason there are none.
+"""One record at a time, for what the vectorised lane refuses: the same fields, or the reason there are none.
 
-Knows the layouts of `ingest.formats`; gives text, and leaves types and redaction to what both lanes share.
+A record that is not in its source's format is asked for its own, or taken out of what carried it. Knows the layouts of
+`ingest.formats`; gives text, and leaves units and redaction to what both lanes share.
 """
 
 import json
+import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 
-from ingest import envelope
-from ingest.formats import FIELDS, Format
+from ingest import envelope, identify
+from ingest.documents import split
+from ingest.formats import FIELDS, FieldPath, Format
+from ingest.repair import repaired
 from ingest.schema import DETAILS
+from ingest.times import epoch_unit, micros
+from ingest.unwrap import unwrap
+
+MOST_LAYERS: Final = 6
+"""How deep a record may be wrapped."""
+
+EPOCHS: Final = {"s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+"""Microseconds in each unit of an epoch."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """A line that is a record: its fields as text, None where it has none, and the envelope of its body."""
+    """What is a record of `layout`: its fields as text, None where it has none, and the envelope of its body.
+
+    `ts` and `started` are epochs in microseconds.
+    """
 
     line: int
+    layout: Format
     fields: dict[str, str | None]
     envelope: envelope.Envelope
     is_html: bool
@@ -28,10 +45,11 @@ class Record:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A line that is no record: `reason` is None for a blank line or a comment, which count as skipped."""
+    """What is no record: `reason` is None for a blank line or a comment, which count as skipped."""
 
     line: int
     reason: str | None
+    code: str | None = None
 
 
 RECORDS: Final = pa.schema(
@@ -53,52 +71,184 @@ RECORDS_SQL: Final = "SELECT *, false AS is_refused FROM {}"
 """Records of this lane as a query, like that of the vectorised lane."""
 
 
-def read_line(data: bytes, line: int, layout: Format) -> Record | Refusal:
-    """The record on one line, or why there is none; never raises, whatever the bytes."""
-    data = data.removeprefix(b"\xef\xbb\xbf").strip()
+def as_read(layout: Format) -> Format:
+    """`layout` as its records leave this lane: their times in microseconds."""
+    return replace(layout, units={**layout.units, "ts": "us"})
+
+
+def read(
+    data: bytes, line: int, layout: Format, received_us: int | None = None, layers: int = 0
+) -> list[Record | Refusal]:
+    """What one record is, by `layout` or by a format of its own; never raises, whatever the bytes.
+
+    More than one where several stand on one line or in one wrapper, none where it is a wrapper's control message.
+    `received_us` is when a wrapper received it, the time of a record that has none.
+    """
+    data = data.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n\v\f\0")
     if not data or data.startswith(b"#"):
-        return Refusal(line, None)
+        return [Refusal(line, None)]
     # Surrogate escapes keep the bytes of a body that was logged raw, so that it can still be unzipped.
     text = data.decode("utf-8", "surrogateescape")
-    values = _from_json(text, layout) if layout.layout == "json" else _from_text(text, layout)
-    if isinstance(values, str):
-        return Refusal(line, values)
-    body = values.pop("body", None)
-    is_html = body is not None and body.lstrip().startswith("<")
-    if body is None:
-        found = envelope.Envelope("absent")
-    elif (values["status"] or "999") < "400" and "error" not in body:
-        found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
-    else:
-        found = envelope.decode(_bytes(body))
-    return Record(line, {name: _unless_missing(value, layout) for name, value in values.items()}, found, is_html)
-
-
-def _from_json(text: str, layout: Format) -> dict[str, str | None] | str:
+    if text[0] not in "{[":
+        return _read_text(data, text, line, layout, received_us, layers)
     try:
-        # Of a repeated key the first counts, as in the vectorised lane.
-        record = json.loads(text, strict=False, object_pairs_hook=lambda pairs: dict(reversed(pairs)))
-        if not isinstance(record, dict):
-            return "not_an_object"
-        return {name: _first(record, paths) for name, paths in layout.columns.items()}
+        value = _loaded(text)
     except (ValueError, RecursionError):
-        return "not_json"
+        return _read_broken(data, text, line, layout, received_us, layers)
+    if not isinstance(value, dict):
+        return _read_inside(data, line, layout, received_us, layers) or [Refusal(line, "not_an_object")]
+    return _read_object(data, value, line, layout, received_us, layers)
 
 
-def _first(record: dict[str, Any], paths: Iterable[tuple[str, ...]]) -> str | None:
+def _loaded(text: str) -> Any:
+    # Of a repeated key the first counts, as in the vectorised lane.
+    return json.loads(text, strict=False, object_pairs_hook=_first_wins)
+
+
+def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    return found if len(found) == len(pairs) else dict(reversed(pairs))
+
+
+def _read_object(
+    data: bytes, value: dict[str, Any], line: int, layout: Format, received_us: int | None, layers: int
+) -> list[Record | Refusal]:
+    of_source = layout if layout.layout == "json" else None
+    if of_source:
+        record = _record(_fields(value, of_source), line, of_source, received_us)
+        if record.fields["ts"] and record.fields.get("status"):
+            return [record]
+    found = identify.of_object(value)
+    if found is None and (inside := _read_inside(data, line, layout, received_us, layers)) is not None:
+        return inside
+    if found is None:
+        return [record] if of_source else [Refusal(line, "not_this_format")]
+    return [_record(_fields(value, found), line, found, received_us)]
+
+
+def _read_inside(
+    data: bytes, line: int, layout: Format, received_us: int | None, layers: int
+) -> list[Record | Refusal] | None:
+    """What a wrapper held, None where `data` is no wrapper's."""
+    found = unwrap(data) if layers < MOST_LAYERS else None
+    if found is None:
+        return None
+    wrapper, held = found
+    if wrapper == "journald" and not held[0].data:
+        return [Refusal(line, "left_out_by_journald")]
+    return [
+        record
+        for inner in held
+        for record in read(
+            inner.data, line, layout, received_us if inner.received_us is None else inner.received_us, layers + 1
+        )
+    ]
+
+
+def _read_broken(
+    data: bytes, text: str, line: int, layout: Format, received_us: int | None, layers: int
+) -> list[Record | Refusal]:
+    """What is no JSON: several records on one line, one that was torn, or one of a template that breaks JSON."""
+    documents, _ = split(data, is_end=True)
+    if len(documents) > 1 and layers < MOST_LAYERS:
+        return [
+            record for document in documents for record in read(document.data, line, layout, received_us, layers + 1)
+        ]
+    value = repaired(text)
+    if value is None:
+        return [Refusal(line, "not_json")]
+    return _read_object(b"", value, line, layout, received_us, MOST_LAYERS)
+
+
+def _read_text(
+    data: bytes, text: str, line: int, layout: Format, received_us: int | None, layers: int
+) -> list[Record | Refusal]:
+    if layout.layout == "text" and (match := identify.matched(text, layout)):
+        return [_record(_groups(match), line, layout, received_us)]
+    if (found := identify.of_text(text)) and (match := identify.matched(text, found)):
+        return [_record(_groups(match), line, found, received_us)]
+    inside = _read_inside(data, line, layout, received_us, layers)
+    if inside is not None:
+        return inside
+    return [Refusal(line, "not_json" if layout.layout == "json" else "not_this_format")]
+
+
+def _groups(match: re.Match[str]) -> dict[str, str | None]:
+    """What the groups of a pattern matched; RE2 does not tell a group without a match from one that matched nothing."""
+    return {name: value or None for name, value in match.groupdict().items()}
+
+
+def _fields(value: dict[str, Any], layout: Format) -> dict[str, str | None]:
+    return {name: _first(value, paths, layout) for name, paths in layout.columns.items()}
+
+
+def _first(record: dict[str, Any], paths: tuple[FieldPath, ...], layout: Format) -> str | None:
+    """The first value that is not missing, as text; of a single path whatever there is."""
     for path in paths:
-        value: Any = record
-        for key in path:
-            value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
+        value = record.get(path[0]) if len(path) == 1 else identify.value_at(record, path)  # type: ignore[arg-type] # the first key is a text
+        if value is not None and (len(paths) == 1 or value not in layout.missing):
             return envelope.as_text(value)
     return None
 
 
-def _from_text(text: str, layout: Format) -> dict[str, str | None] | str:
-    # Of the classes of characters RE2, which the vectorised lane matches with, knows those of ASCII alone.
-    match = re.match(layout.pattern, text, re.ASCII)
-    return dict(match.groupdict()) if match else "not_this_format"
+# Whether the gateway wrote nothing or a dash tells whether it asked an upstream.
+_KEPT: Final = frozenset({"upstream_status"})
+
+
+def _record(values: dict[str, str | None], line: int, layout: Format, received_us: int | None) -> Record:
+    body = values.pop("body", None)
+    is_html = body is not None and body.lstrip().startswith("<")
+    is_success = (values.get("status") or "999") < "400"
+    if body is None:
+        found = envelope.Envelope("absent")
+    elif is_success and "error" not in body:
+        found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
+    else:
+        found = envelope.decode(_bytes(body), is_success=is_success)
+    fields = {
+        name: value if name in _KEPT and value is not None else _unless_missing(value, layout)
+        for name, value in values.items()
+    }
+    if found.headers:
+        for name, header in _OF_HEADERS.items():
+            fields[name] = fields.get(name) or found.headers.get(header)
+    zone = _zone(layout)
+    ts_us = _micros(fields.get("ts"), layout, zone)
+    fields["ts"] = str(received_us if ts_us is None else ts_us) if (ts_us, received_us) != (None, None) else None
+    if "started" in fields:
+        started_us = _micros(fields["started"], layout, zone)
+        fields["started"] = None if started_us is None else str(started_us)
+    return Record(line, layout, fields, found, is_html)
+
+
+_OF_HEADERS: Final = {
+    "request_id": "x-request-id",
+    "org_id": "x-org-id",
+    "key_id": "x-key-id",
+    "code": "x-error-code",
+    "retry_after_s": "retry-after",
+}
+"""What a response that was recorded as it went over the wire says in its headers."""
+
+
+def _zone(layout: Format) -> ZoneInfo:
+    return ZoneInfo(layout.time_zone)
+
+
+def _micros(text: str | None, layout: Format, zone: ZoneInfo) -> int | None:
+    """The time that `text` says, as the unit of `layout` has it, or in whatever form it is written."""
+    if text is None:
+        return None
+    unit = layout.unit("ts")
+    try:
+        number = float(text)
+    except ValueError:
+        return micros(text.replace("\t", " "), zone)
+    if not math.isfinite(number):
+        return None
+    # Halves away from zero, as in SQL.
+    value = abs(number) * EPOCHS[unit if unit in EPOCHS else epoch_unit(number)]
+    return int(math.copysign(math.floor(value + 0.5), number))
 
 
 def _unless_missing(value: str | None, layout: Format) -> str | None:
@@ -107,7 +257,7 @@ def _unless_missing(value: str | None, layout: Format) -> str | None:
 
 def _valid(text: str) -> str:
     """`text` with what is no Unicode character replaced, so that Arrow and Parquet can hold it."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _bytes(text: str) -> bytes:

@@ -1,87 +1,189 @@
-"""Which format a source is in: every record of its head votes, and the reasons are kept for people.
+"""Which format a source is in and how its records lie in it: every record of its head votes.
 
-Knows signatures; parses no more of a record than it takes to vote.
+Knows how a vote is counted; parses no more of a record than it takes to name its format.
 """
 
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from ingest import identify
+from ingest.documents import is_document_stream, split
 from ingest.formats import FieldPath, Format, formats
+from ingest.frame import Frame
+from ingest.repair import repaired
 from ingest.schema import BadInput
+from ingest.times import epoch_unit
+from ingest.unwrap import join, unwrap
 
 _MOST_RECORDS: Final = 200
-_CLF: Final = re.compile(r"\d{2}/[A-Z][a-z]{2}/\d{4}:")
-_ISO8601: Final = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:")
+_MOST_LAYERS: Final = 6
+_CLF: Final = re.compile(r"\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]")
+_MAGIC: Final = {
+    b"PAR1": "a Parquet file, not a log; errata reads logs",
+    b"Obj\x01": "an Avro file; export its records as JSON lines",
+    b"LPKSHHRH": "a journal of systemd; give `journalctl --all -o json` instead",
+    b"\x7fELF": "a program, not a log",
+    b"SQLite format 3": "a SQLite database, not a log",
+    b"\x89PNG": "a picture, not a log",
+    b"%PDF": "a PDF document, not a log",
+}
+
+
+@dataclass(frozen=True)
+class Vote:
+    """What one record of a head is: the wrappers around it, outermost first, and its format, None where none is known.
+
+    `kind` says what it is without a format: json, not_json or text.
+    """
+
+    wrappers: tuple[str, ...]
+    format_name: str | None
+    kind: str
+    record: str = field(compare=False)
+
+    def __str__(self) -> str:
+        return " > ".join((*self.wrappers, self.format_name or self.kind))
 
 
 @dataclass(frozen=True)
 class Detection:
-    """The format of a source with its time unit settled, how the head's records voted, and the reason in words."""
+    """The format of a source with its time unit settled, how its records lie in it, how the records of its head voted,
+    and the reason in words.
+    """
 
     layout: Format
     votes: dict[str, int]
     decision: str
+    frame: Frame
+    records: tuple[str, ...] = field(default=(), compare=False)
 
 
 def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "") -> Detection:
     """The format of the source called `name` that starts with `head`.
 
-    `given` decides without a vote, and `given_as` says who gave it. Raises BadInput where no format fits any record.
+    `given` decides on the format without a vote, and `given_as` says who gave it. Raises BadInput where no format fits
+    any record.
     """
-    records = _head_records(head)
-    votes = Counter(_vote(record) for record in records)
-    if given is not None:
-        return Detection(settled(given, records), dict(votes), given_as)
-    known = [(count, format_name) for format_name, count in votes.items() if format_name in formats()]
-    if not known:
-        raise BadInput(
-            f"{name}: none of the first {len(records)} records is in a known format ({', '.join(formats())}). "
-            "For other JSON lines pass --mapping FILE."
-        )
-    count, winner = max(known)
-    decision = f"detected: {count} of the first {len(records)} records"
-    return Detection(settled(formats()[winner], records), dict(votes), decision)
+    votes = list(_votes(head))
+    counted = Counter(map(str, votes))
+    known = Counter(vote for vote in votes if vote.format_name or given)
+    if not known and given is None:
+        raise BadInput(f"{name}: {_unknown(head, votes)}")
+    winner = max(known, key=lambda vote: known[vote]) if known else Vote((), None, "text", "")
+    records = tuple(vote.record for vote in votes if vote == winner)
+    layout = given or formats()[str(winner.format_name)]
+    count = sum(vote.format_name == winner.format_name for vote in votes)
+    decision = given_as or f"detected: {count} of the first {len(votes)} records"
+    if winner.wrappers:
+        decision += f", in {' in '.join(reversed(winner.wrappers))}"
+    layers = len(winner.wrappers)
+    frame = Frame("documents" if is_document_stream(head) else "wrapped" if layers else "lines", layers)
+    return Detection(settled(_with_fields(name, layout, head), list(records)), dict(counted), decision, frame, records)
 
 
-def _head_records(head: bytes) -> list[str]:
-    text = head.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "replace")
-    lines = [line.strip() for line in text.split("\n")]
+def _votes(head: bytes) -> Iterator[Vote]:
+    fields = _fields_directive(head)
+    of_fields = identify.of_fields(fields) if fields else None
+    for record in _head_records(head):
+        yield from _vote(record, of_fields)
+
+
+def _head_records(head: bytes) -> list[bytes]:
+    if is_document_stream(head):
+        documents, _ = split(head, is_end=False)
+        return [document.data for document in documents or split(head, is_end=True)[0]][:_MOST_RECORDS]
+    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     # The head may end inside a line, which then must not vote.
     whole = lines[:-1] if len(lines) > 1 else lines
-    return [line for line in whole if line and not line.startswith("#")][:_MOST_RECORDS]
+    joined = join(whole[: 4 * _MOST_RECORDS], is_end=True)
+    return [record for record in joined.records if record.strip(b"\0 ") and not record.startswith(b"#")][:_MOST_RECORDS]
 
 
-def _vote(record: str) -> str:
-    if record.startswith("{"):
-        values = _object(record)
-        if values is None:
-            return "not_json"
-        return next((layout.name for layout in formats().values() if _is_signed(values, layout)), "json")
-    texts = (layout for layout in formats().values() if layout.layout == "text")
-    return next((layout.name for layout in texts if re.match(layout.pattern, record)), "text")
+def _vote(record: bytes, of_fields: Format | None, wrappers: tuple[str, ...] = ()) -> Iterator[Vote]:
+    text = record.decode("utf-8", "surrogateescape").strip()
+    found, kind = _identified(text, of_fields)
+    unwrapped = unwrap(record) if found is None and len(wrappers) < _MOST_LAYERS else None
+    if unwrapped is None:
+        yield Vote(wrappers, found.name if found else None, kind, text)
+        return
+    wrapper, held = unwrapped
+    for inner in held:
+        yield from _vote(inner.data, of_fields, (*wrappers, wrapper))
 
 
-def _object(record: str) -> dict[str, Any] | None:
+def _identified(text: str, of_fields: Format | None) -> tuple[Format | None, str]:
+    if not text.startswith("{"):
+        return (of_fields if of_fields and "\t" in text else None) or identify.of_text(text) or of_fields, "text"
+    values = _object(text)
+    return (None, "not_json") if values is None else (identify.of_object(values), "json")
+
+
+def _object(text: str) -> dict[str, Any] | None:
     try:
-        values = json.loads(record, strict=False)
-    except (ValueError, RecursionError):
+        values = json.loads(text, strict=False)
+    except ValueError:
+        return repaired(text)
+    except RecursionError:
         return None
     return values if isinstance(values, dict) else None
 
 
-def _is_signed(values: dict[str, Any], layout: Format) -> bool:
-    has_all = layout.signature_all and all(key in values for key in layout.signature_all)
-    return bool(has_all) and all(any(key in values for key in group) for group in layout.signature_any)
+def _fields_directive(head: bytes) -> list[str]:
+    """The names of a `#Fields:` line (W3C extended log file format), none where there is no such line."""
+    line = re.search(rb"^#Fields:[ \t]*(.*?)\s*$", head, re.MULTILINE)
+    return line[1].decode("utf-8", "replace").split() if line else []
+
+
+def _with_fields(name: str, layout: Format, head: bytes) -> Format:
+    """`layout`, of a W3C log with the pattern that its `#Fields:` line asks for."""
+    if layout.layout != "w3c":
+        return layout
+    names = _fields_directive(head)
+    if not names:
+        raise BadInput(f"{name}: expected a #Fields: line before the records of {layout.name}, found none")
+    records = (line for line in head.split(b"\n") if line.strip() and not line.startswith(b"#"))
+    blank = "\t" if b"\t" in next(records, b"") else " "
+    wanted = {column: _place([str(key) for (key,) in keys], names) for column, keys in layout.columns.items()}
+    places = {at: (column, words) for column, (at, words) in wanted.items() if words}
+    if missing := [column for column in ("ts", "status") if column not in {column for column, _ in places.values()}]:
+        raise BadInput(f"{name}: the #Fields: line names nothing for {' and '.join(missing)} of {layout.name}")
+    value = f"[^{blank}\r\n]*"
+    parts = []
+    at = 0
+    while at < len(names):
+        column, words = places.get(at, ("", 1))
+        values = blank.join([value] * words)
+        parts.append(f"(?P<{column}>{values})" if column else value)
+        at += words
+    columns: dict[str, tuple[FieldPath, ...]] = {column: ((column,),) for column, _ in places.values()}
+    # A date and a time in two columns have between them what separates columns.
+    units = layout.units | ({"ts": f"%Y-%m-%d{blank}%H:%M:%S"} if wanted["ts"][1] > 1 else {})
+    pattern = "^" + blank.join(parts) + r"\s*$"
+    return replace(layout, layout="text", pattern=pattern, columns=columns, units=units)
+
+
+def _place(candidates: list[str], names: list[str]) -> tuple[int, int]:
+    """Where the first of `candidates` starts among `names`, and of how many of them it is made; (0, 0) for none."""
+    for candidate in candidates:
+        words = candidate.split()
+        for at in range(len(names)):
+            if names[at : at + len(words)] == words:
+                return at, len(words)
+    return 0, 0
 
 
 def settled(layout: Format, records: list[str]) -> Format:
     """`layout` with its time unit decided by `records`, once for all: text by its form, a number by its magnitude."""
+    if not layout.has("ts"):
+        return replace(layout, units={**layout.units, "ts": "s"})
     for record in records:
+        values = _values(record, layout)
         for path in layout.columns["ts"]:
-            value = _value(record, path, layout)
+            value = identify.value_at(values, path)
             if value not in (None, *layout.missing):
                 unit = layout.units.get("ts", "epoch")
                 unit = _unit(str(value)) if unit == "epoch" else unit
@@ -91,19 +193,39 @@ def settled(layout: Format, records: list[str]) -> Format:
     return replace(layout, columns=columns, units={**layout.units, "ts": unit})
 
 
-def _value(record: str, path: FieldPath, layout: Format) -> Any:
+def _values(record: str, layout: Format) -> Any:
     if layout.layout == "text":
-        match = re.match(layout.pattern, record, re.ASCII)
-        return match[path[0]] if match else None
-    value: Any = _object(record)
-    for key in path:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
+        match = identify.matched(record, layout)
+        return match.groupdict() if match else None
+    return _object(record)
 
 
 def _unit(value: str) -> str:
     try:
-        magnitude = abs(float(value))
+        return epoch_unit(float(value))
     except ValueError:
         return "clf" if _CLF.match(value) else "iso8601"
-    return next((unit for unit, most in (("s", 1e11), ("ms", 1e14), ("us", 1e17)) if magnitude < most), "ns")
+
+
+def _unknown(head: bytes, votes: list[Vote]) -> str:
+    """Why nothing of `head` can be read, and what to do."""
+    for magic, what in _MAGIC.items():
+        if head.startswith(magic):
+            return what
+    if head.count(b"\0") > len(head) // 16 and head.strip(b"\0"):
+        return "binary, not a log"
+    if not votes:
+        return f"holds no record in its first {len(head):,} bytes"
+    kinds = Counter(vote.kind for vote in votes)
+    kind = max(kinds, key=lambda kind: kinds[kind])
+    found = f"none of the first {len(votes)} records is in a known format"
+    if kind == "json":
+        return f"{found}. They are JSON: pass --mapping FILE that says where time and status are (docs/formats.md)."
+    if kind == "not_json":
+        return f"{found}. They start like JSON and are none: see `errata detect`."
+    if all("," in vote.record for vote in votes):
+        return (
+            f"{found}. They look like comma-separated values, which do not say what they are: pass --mapping FILE "
+            "with a pattern (docs/formats.md)."
+        )
+    return f"{found}: `errata detect --formats` lists them. For others pass --mapping FILE with a pattern."

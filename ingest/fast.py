@@ -11,6 +11,8 @@ from ingest.careful import RECORDS
 from ingest.formats import MISSING, FieldPath, Format
 
 _NUMBERS: Final = {"latency_ms": "DOUBLE", "status": "SMALLINT", "response_bytes": "BIGINT"}
+# Whether the gateway wrote nothing or a dash tells whether it asked an upstream.
+_KEPT: Final = frozenset({"upstream_status"})
 # What decides something before redaction, where the usual markers are dropped once for all rows that have them.
 _DECIDES: Final = frozenset({"method", "path", "body", "code"})
 _EPOCHS: Final = frozenset({"epoch", "s", "ms", "us", "ns"})
@@ -105,37 +107,74 @@ def _record(layout: Format, lines: str, *, is_clean: bool) -> str:
 def _json_record(layout: Format, lines: str, attempt: str) -> str:
     record = attempt.format(f"json_transform(text, {_quoted(json.dumps(_spec(layout)))})")
     fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
-    body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
     return f"""
         SELECT line,
-            record IS NULL OR ({_any(layout, "ts")}) IS NULL OR ({_any(layout, "status")}) IS NULL AS is_refused,
-            {fields}{body}
+            record IS NULL OR {_lacks(layout, "ts")} OR {_lacks(layout, "status")} AS is_refused,
+            {fields}{_absent(layout)}
         FROM (SELECT line, {record} AS record FROM {lines})"""
+
+
+def _absent(layout: Format) -> str:
+    """The columns that the queries over a record look at and `layout` does not have."""
+    return "".join(f", NULL::VARCHAR AS {name}" for name in ("body", "status") if not layout.has(name))
 
 
 def _spec(layout: Format) -> dict[str, Any]:
     """The structure that `json_transform` is to give: what the format names and nothing else."""
     spec: dict[str, Any] = {}
     for name, paths in layout.columns.items():
-        is_epoch = name == "ts" and len(paths) == 1 and layout.unit("ts") in _EPOCHS
-        for *parents, leaf in paths:
-            level = spec
-            for parent in parents:
-                child = level.setdefault(parent, {})
-                level = child if isinstance(child, dict) else level.setdefault(parent, {})
-            level.setdefault(leaf, "DOUBLE" if is_epoch else _NUMBERS.get(name, "VARCHAR"))
+        is_epoch = name == "ts" and layout.unit("ts") in _EPOCHS
+        kind = "DOUBLE" if is_epoch else _kind(name, layout)
+        for path in paths:
+            _put(spec, path, kind)
     return spec
 
 
+def _lacks(layout: Format, name: str) -> str:
+    return f"({_any(layout, name)}) IS NULL" if layout.has(name) else "true"
+
+
+def _kind(name: str, layout: Format) -> str:
+    return "VARCHAR" if layout.units.get(name) == "duration" else _NUMBERS.get(name, "VARCHAR")
+
+
+def _put(level: dict[str, Any], path: FieldPath, kind: str) -> None:
+    """Adds `path` to the structure `level`; a key that holds a list has a list of what is in it."""
+    key, *rest = path
+    places = 0
+    while rest and isinstance(rest[0], int):
+        rest.pop(0)
+        places += 1
+    inside = level.get(str(key))
+    for _ in range(places if inside is not None else 0):
+        inside = inside[0]  # type: ignore[index] # a format's file that reads a key as a list and not is refused
+    if rest:
+        inside = {} if inside is None else inside
+        _put(inside, tuple(rest), kind)
+    elif inside is None:
+        inside = kind
+    for _ in range(places):
+        inside = [inside]
+    level[str(key)] = inside
+
+
 def _any(layout: Format, name: str) -> str:
-    values = [f"record{''.join(f'.{_identifier(key)}' for key in path)}" for path in layout.columns[name]]
-    return values[0] if len(values) == 1 else f"coalesce({', '.join(values)})"
+    values = [f"record{''.join(map(_step, path))}" for path in layout.columns[name]]
+    if len(values) == 1:
+        return values[0]
+    if _kind(name, layout) == "VARCHAR":
+        values = [_unless_missing(value, layout) for value in values]
+    return f"coalesce({', '.join(values)})"
+
+
+def _step(key: str | int) -> str:
+    return f"[{key + 1}]" if isinstance(key, int) else f".{_identifier(key)}"
 
 
 def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     value = _any(layout, name)
     alias = "field_code" if name == "code" else name
-    if name in _NUMBERS or (name == "ts" and layout.unit("ts") in _EPOCHS):
+    if _kind(name, layout) != "VARCHAR" or name in _KEPT or (name == "ts" and layout.unit("ts") in _EPOCHS):
         return f"{value} AS {alias}"
     is_fallback = name in {"method", "path"} and layout.has("request_line")
     if set(layout.missing) <= set(MISSING) and not is_fallback:
@@ -145,12 +184,20 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
 
 def _text_record(layout: Format, lines: str) -> str:
     groups = ", ".join(_quoted(name) for name in layout.columns)
-    fields = ", ".join(f"{_unless_missing(f'record.{name}', layout)} AS {name}" for name in layout.columns)
-    body = "" if layout.has("body") else ", NULL::VARCHAR AS body"
+    fields = ", ".join(_text_field(name, layout) for name in layout.columns)
+    is_refused = "coalesce(record.status, '') = ''" if layout.has("status") else "true"
     # RE2 numbers named groups like others, and gives '' for all of them where the line does not match.
     return f"""
-        SELECT line, coalesce(record.status, '') = '' AS is_refused, {fields}{body}
+        SELECT line, {is_refused} AS is_refused, {fields}{_absent(layout)}
         FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM {lines})"""
+
+
+def _text_field(name: str, layout: Format) -> str:
+    value = f"record.{name}"
+    alias = "field_code" if name == "code" else name
+    # A group that matched nothing is empty here, and a group that is not there in Python.
+    given = f"nullif({value}, '')" if name in _KEPT else _unless_missing(value, layout)
+    return f"{given} AS {alias}"
 
 
 def _unless_missing(value: str, layout: Format) -> str:

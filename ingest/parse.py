@@ -6,9 +6,9 @@ redaction. Knows neither the lake nor its ledger.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
@@ -20,7 +20,9 @@ import pyarrow.compute as pc
 
 from ingest import careful, fast
 from ingest.canonical import MACROS, canonical_sql, plain_sql
+from ingest.detect import Detection
 from ingest.formats import Format
+from ingest.frame import Part, parts
 from ingest.prepared import Prepared
 from ingest.redact import Door, Redacted, install
 from ingest.schema import REJECTS
@@ -29,10 +31,14 @@ from ingest.source import TAIL_BYTES, Chunk, Reader
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows of one chunk: redacted requests in any number of parts, and rejects with the schema `REJECTS`."""
+    """Rows of one part of a source: redacted requests in any number of tables, and rejects with the schema `REJECTS`.
+
+    `extra` counts records beyond one a line that only the careful lane could tell apart.
+    """
 
     requests: tuple[Redacted, ...]
     rejects: pa.Table
+    extra: int = 0
 
 
 @dataclass
@@ -79,7 +85,7 @@ class Lane:
         install(self._con, key)
         self._door = Door(self._con.cursor())
         self._layout = layout
-        self._careful = self._prepared("careful", careful.RECORDS, careful.RECORDS_SQL.format)
+        self._careful: dict[str, Prepared] = {}
         self._clean = self._pair(is_clean=True)
         self._tolerant = self._pair(is_clean=False)
         self._fast = self._clean
@@ -91,18 +97,16 @@ class Lane:
         records = partial(fast.records_sql, self._layout, is_clean=is_clean)
         return (
             Prepared(self._con, f"{name}_successes", _LINES, lambda lines: plain_sql(self._layout, successes(lines))),
-            self._prepared(name, _LINES, records),
+            Prepared(self._con, name, _LINES, lambda lines: canonical_sql(self._layout, records(lines))),
         )
-
-    def _prepared(self, name: str, schema: pa.Schema, records: Callable[[str], str]) -> Prepared:
-        return Prepared(self._con, name, schema, lambda rows: canonical_sql(self._layout, records(rows)))
 
     def close(self) -> None:
         """Closes the connection, which its prepared statements would keep alive in a circle."""
         self._con.close()
 
-    def parse(self, chunk: Chunk, source_id: str) -> Batch:
-        """The requests of `chunk`, redacted, and its rejects."""
+    def parse(self, part: Part, source_id: str) -> Batch:
+        """The requests of `part`, redacted, and its rejects."""
+        chunk = part.records
         lines = _lines(chunk)
         try:
             successes, rows = self._fast_rows(chunk, lines)
@@ -110,10 +114,20 @@ class Lane:
             # A source with one broken line has more of them: stay with the queries that bear them.
             self._fast = self._tolerant
             successes, rows = self._fast_rows(chunk, lines)
-        rows, refusals = self._careful_rows(chunk, rows)
-        constants = {"gateway": self._layout.name, "source_id": source_id}
-        requests = tuple(self._door.redact(part, constants) for part in (successes, rows) if len(part))
-        return Batch(requests, _rejects(chunk, refusals, source_id))
+        is_refused = pc.or_(rows["is_refused"], rows["reject_reason"].is_valid())
+        found: dict[str, tuple[Format, pa.Table]] = {}
+        refusals: list[careful.Refusal] = []
+        extra = 0
+        if pc.any(is_refused).as_py():
+            found, refusals, extra = self._careful_rows(part, rows.filter(is_refused)["line"].to_pylist())
+            rows = rows.filter(pc.invert(is_refused))
+        tables = [(self._layout, successes), (self._layout, rows), *found.values()]
+        requests = tuple(
+            self._door.redact(_placed(table, part), {"gateway": layout.name, "source_id": source_id})
+            for layout, table in tables
+            if len(table)
+        )
+        return Batch(requests, _rejects(part, refusals, source_id), extra)
 
     def _fast_rows(self, chunk: Chunk, lines: pa.Table) -> tuple[pa.Table, pa.Table]:
         """The plain successes, and the canonical rows of all other lines: few, in most logs."""
@@ -123,22 +137,45 @@ class Lane:
         is_other[successes["line"].to_numpy() - chunk.first_line] = False
         return successes, read_others.run(lines.take(pa.array(np.flatnonzero(is_other))))
 
-    def _careful_rows(self, chunk: Chunk, rows: pa.Table) -> tuple[pa.Table, list[careful.Refusal]]:
-        """`rows` with the refused ones read again one by one, and the lines that are no request after all."""
-        refusals: list[careful.Refusal] = []
-        if pc.any(rows["is_refused"]).as_py():
-            found = [
-                careful.read_line(chunk.line(line - chunk.first_line), line, self._layout)
-                for line in rows.filter(rows["is_refused"])["line"].to_pylist()
-            ]
-            refusals = [item for item in found if isinstance(item, careful.Refusal)]
-            records = careful.records_table(item for item in found if isinstance(item, careful.Record))
-            rows = pa.concat_tables([rows.filter(pc.invert(rows["is_refused"])), self._careful.run(records)])
-        if rows["reject_reason"].null_count < len(rows):
-            unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason"]).to_pylist()
-            refusals += [careful.Refusal(row["line"], row["reject_reason"]) for row in unusable]
-            rows = rows.filter(rows["reject_reason"].is_null())
-        return rows, refusals
+    def _careful_rows(
+        self, part: Part, lines: list[int]
+    ) -> tuple[dict[str, tuple[Format, pa.Table]], list[careful.Refusal], int]:
+        """Canonical rows of `lines` by the name of their format, the ones that are no request after all, and how many
+        more records than lines there were.
+        """
+        first, received_us = part.records.first_line, part.places and part.places.received_us
+        found = [
+            careful.read(
+                part.records.line(line - first), line, self._layout, received_us[line - first] if received_us else None
+            )
+            for line in lines
+        ]
+        refusals = [item for items in found for item in items if isinstance(item, careful.Refusal)]
+        by_format: dict[str, list[careful.Record]] = {}
+        for items in found:
+            for item in items:
+                if isinstance(item, careful.Record):
+                    by_format.setdefault(item.layout.name, []).append(item)
+        tables = {}
+        for name, records in by_format.items():
+            rows = self._canonical(records)
+            unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason", "code"])
+            refusals += [careful.Refusal(*row.values()) for row in unusable.to_pylist()]
+            tables[name] = records[0].layout, rows.filter(rows["reject_reason"].is_null())
+        return tables, refusals, sum(max(0, len(items) - 1) for items in found)
+
+    def _canonical(self, records: list[careful.Record]) -> pa.Table:
+        """The canonical rows of records of one format."""
+        layout = records[0].layout
+        if layout.name not in self._careful:
+            read = careful.as_read(layout)
+            self._careful[layout.name] = Prepared(
+                self._con,
+                f"careful_{len(self._careful)}",
+                careful.RECORDS,
+                lambda rows: canonical_sql(read, careful.RECORDS_SQL.format(rows)),
+            )
+        return self._careful[layout.name].run(careful.records_table(records))
 
 
 class Lanes:
@@ -150,13 +187,13 @@ class Lanes:
         self._idle: list[tuple[Format, Lane]] = []
         self._lock = threading.Lock()
 
-    def parse(self, chunk: Chunk, layout: Format, source_id: str) -> Batch:
+    def parse(self, part: Part, layout: Format, source_id: str) -> Batch:
         """As `Lane.parse`, in a lane that nobody else is using."""
         with self._lock:
             place = next((index for index, (made_for, _) in enumerate(self._idle) if made_for == layout), None)
             lane = None if place is None else self._idle.pop(place)[1]
         lane = lane or Lane(self._key, layout)
-        batch = lane.parse(chunk, source_id)
+        batch = lane.parse(part, source_id)
         with self._lock:
             self._idle.append((layout, lane))
         return batch
@@ -167,20 +204,18 @@ class Lanes:
             self._idle.pop()[1].close()
 
 
-def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress: Progress) -> Iterator[Batch]:
-    """The rest of `reader`, from where it stands, in batches of a chunk each; `progress` is kept up to date.
-
-    The time unit of `layout` is settled.
-    """
-    running: deque[tuple[Future[Batch], int, int, bytes]] = deque()
+def parse(reader: Reader, lanes: Lanes, detection: Detection, source_id: str, progress: Progress) -> Iterator[Batch]:
+    """The rest of `reader`, from where it stands, in batches of a part each; `progress` is kept up to date."""
+    running: deque[tuple[Future[Batch], Part]] = deque()
     with ThreadPoolExecutor(lanes.threads) as pool:
-        for chunk in reader.chunks(progress.next_line):
-            if _must_wait(chunk, reader, layout):
+        for part in parts(reader, detection.frame, progress.next_line):
+            if _must_wait(part, reader, detection.layout):
                 progress.waits = True
                 break
-            batch = pool.submit(lanes.parse, chunk, layout, source_id)
-            running.append((batch, len(chunk), chunk.byte_end, chunk.tail))
-            del chunk
+            batch = pool.submit(lanes.parse, part, detection.layout, source_id)
+            # The records are held by the thread that parses them, for as long as it does.
+            running.append((batch, replace(part, records=_NO_RECORDS, places=None)))
+            del part
             if len(running) > lanes.threads:
                 yield _finished(running, progress)
         while running:
@@ -188,31 +223,38 @@ def parse(reader: Reader, lanes: Lanes, layout: Format, source_id: str, progress
     progress.is_cut = reader.is_cut
 
 
-def _finished(running: deque[tuple[Future[Batch], int, int, bytes]], progress: Progress) -> Batch:
+_NO_RECORDS: Final = Chunk(np.empty(0, np.uint8), np.zeros(1, np.int64), 0, 0)
+
+
+def _finished(running: deque[tuple[Future[Batch], Part]], progress: Progress) -> Batch:
     """The batch that was begun first, counted into `progress`."""
-    future, lines, progress.to_byte, tail = running.popleft()
+    future, part = running.popleft()
     batch = future.result()
-    progress.tail = (progress.tail + tail)[-TAIL_BYTES:]
-    progress.lines += lines
-    progress.next_line += lines
+    progress.to_byte = part.byte_end
+    progress.tail = (progress.tail + part.tail)[-TAIL_BYTES:]
+    progress.lines += part.lines + batch.extra
+    progress.next_line = part.next_line
     for reason in batch.rejects["reason"].to_pylist():
         progress.rejects[reason] = progress.rejects.get(reason, 0) + 1
-    for part in batch.requests:
-        progress.requests += len(part.rows)
-        progress.errors += pc.sum(pc.equal(part.rows["kind"], "error")).as_py() or 0
-        bounds = pc.min_max(part.rows["ts"].cast(pa.int64())).as_py()
+    for redacted in batch.requests:
+        progress.requests += len(redacted.rows)
+        progress.errors += pc.sum(pc.equal(redacted.rows["kind"], "error")).as_py() or 0
+        bounds = pc.min_max(redacted.rows["ts"].cast(pa.int64())).as_py()
         progress.first_us = min(bounds["min"], bounds["min"] if progress.first_us is None else progress.first_us)
         progress.last_us = max(bounds["max"], bounds["max"] if progress.last_us is None else progress.last_us)
     progress.skipped = progress.lines - progress.requests - progress.rejected
     return batch
 
 
-def _must_wait(chunk: Chunk, reader: Reader, layout: Format) -> bool:
-    """Whether `chunk` is an unended last line that may still grow: JSON says where it ends, text does not."""
-    if chunk.is_ended or not (reader.is_growing or reader.is_cut):
+def _must_wait(part: Part, reader: Reader, layout: Format) -> bool:
+    """Whether the last record of `part` may still grow: JSON says where it ends, text does not."""
+    if part.is_ended or not (reader.is_growing or reader.is_cut):
         return False
-    is_open = chunk.overlong is not None or layout.layout == "text"
-    return is_open or isinstance(careful.read_line(chunk.line(0), 0, layout), careful.Refusal)
+    chunk = part.records
+    is_open = chunk.overlong is not None or layout.layout == "text" or not len(chunk)
+    return is_open or any(
+        isinstance(item, careful.Refusal) for item in careful.read(chunk.line(len(chunk) - 1), 0, layout)
+    )
 
 
 def _lines(chunk: Chunk) -> pa.Table:
@@ -244,14 +286,25 @@ def _null_where(text: pa.Array, is_null: npt.NDArray[np.bool_]) -> pa.Array:
     return pa.Array.from_buffers(text.type, len(text), [valid, *text.buffers()[1:]])
 
 
-def _rejects(chunk: Chunk, refusals: list[careful.Refusal], source_id: str) -> pa.Table:
+def _placed(table: pa.Table, part: Part) -> pa.Table:
+    """`table` with the lines of the source in place of the numbers of records."""
+    if part.places is None:
+        return table
+    lines = pa.array(part.places.lines[table["line"].to_numpy()])
+    return table.set_column(table.schema.get_field_index("line"), "line", lines)
+
+
+def _rejects(part: Part, refusals: list[careful.Refusal], source_id: str) -> pa.Table:
+    chunk, places = part.records, part.places
     rows = []
     for refusal in refusals:
         index = refusal.line - chunk.first_line
-        offset = chunk.byte_offset + int(chunk.starts[index])
-        length, reason = len(chunk.line(index)), refusal.reason
+        line, reason = refusal.line, refusal.reason
+        offset, length = chunk.byte_offset + int(chunk.starts[index]), len(chunk.line(index))
+        if places:
+            line, offset, length = (int(place[index]) for place in (places.lines, places.offsets, places.lengths))
         if chunk.overlong:
             length, reason = chunk.overlong.byte_length, "overlong"
         if reason is not None:
-            rows.append((source_id, refusal.line, offset, length, reason))
+            rows.append((source_id, line, offset, length, reason, refusal.code))
     return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], schema=REJECTS)

@@ -204,8 +204,7 @@ def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> P
                 reader.skip_line_end()
             if not reader.take(1):
                 return None
-            next_line = step["first_line"] + step["lines"]
-            return Plan(source, name, digest, step["fingerprint"], step["head_bytes"], to_byte, next_line, tail)
+            return Plan(source, name, digest, step["fingerprint"], step["head_bytes"], to_byte, step["to_line"], tail)
         if reader.position < to_byte:
             # An older copy of the same log. No other has the same first 64 KiB, or all that there was of one.
             return None
@@ -265,7 +264,7 @@ def parse_group(
                 with closing(Reader(plan.source)) as reader:
                     detection = detect(plan.name, reader.head, choice.layout, choice.said)
                     progress = _begun(reader, plan)
-                    batches = parse(reader, lanes, detection.layout, plan.fingerprint[:16], progress)
+                    batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
                     for batch in _watched(batches, reader, plan, watch):
                         if writer:
                             writer.add(batch)
@@ -318,6 +317,7 @@ def _ledger_row(
         "gateway": detection.layout.name,
         "decision": detection.decision,
         "first_line": plan.first_line,
+        "to_line": progress.next_line,
         "from_byte": plan.from_byte,
         "to_byte": progress.to_byte,
         "tail_hash": hashlib.sha256(progress.tail).hexdigest(),

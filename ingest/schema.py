@@ -72,6 +72,7 @@ REJECT_COLUMNS: Final = (
     Column("byte_offset", pa.int64(), "bytes", "where the line starts in the decompressed source"),
     Column("byte_length", pa.int64(), "bytes", "length of the line without its end"),
     Column("reason", pa.string(), "", "why it is no request: not_json, not_an_object, no_status, no_timestamp, ..."),
+    Column("code", pa.string(), "", "error code of a record whose time or status is unusable; null for other rejects"),
 )
 
 SOURCE_COLUMNS: Final = (
@@ -80,10 +81,11 @@ SOURCE_COLUMNS: Final = (
     Column("head_bytes", pa.int64(), "bytes", "how much of the head the fingerprint covers"),
     Column("name", pa.string(), "", "path it was read from, redacted; - for standard input"),
     Column("stored_hash", pa.string(), "", "SHA-256 of size, head and tail as stored: tells an unchanged file unread"),
-    Column("compression", pa.string(), "", "none, gzip or zstd"),
+    Column("compression", pa.string(), "", "none, gzip, zstd, bz2 or xz"),
     Column("gateway", pa.string(), "", "log format that was decided on"),
     Column("decision", pa.string(), "", "why: detected with its share of the votes, --format, or --mapping"),
     Column("first_line", pa.int64(), "", "first line of this step; a grown source has a step per ingest"),
+    Column("to_line", pa.int64(), "", "line to go on with: the next step starts there"),
     Column("from_byte", pa.int64(), "bytes", "where this step started in the decompressed source"),
     Column("to_byte", pa.int64(), "bytes", "where it ended: the next step starts here"),
     Column(
@@ -92,11 +94,16 @@ SOURCE_COLUMNS: Final = (
         "",
         "SHA-256 of the bytes before to_byte: a grown source has the same",
     ),
-    Column("lines", pa.int64(), "", "lines read in this step = requests + rejects + skipped"),
+    Column(
+        "lines",
+        pa.int64(),
+        "",
+        "lines read in this step, one with several records counted for each = requests + rejects + skipped",
+    ),
     Column("requests", pa.int64(), "", "rows added to requests"),
     Column("errors", pa.int64(), "", "those of them that are errors"),
     Column("rejects", pa.int64(), "", "lines that are no readable request"),
-    Column("skipped", pa.int64(), "", "blank lines and comments"),
+    Column("skipped", pa.int64(), "", "blank lines, comments, control messages and the further lines of a record"),
     Column("is_cut", pa.bool_(), "", "the compressed stream ended before its end marker"),
     Column("first_ts", UTC_MICROSECONDS, "UTC", "earliest request of this step"),
     Column("last_ts", UTC_MICROSECONDS, "UTC", "latest request of this step"),

@@ -125,7 +125,7 @@ silences AS (
     GROUP BY ALL
 ),
 ahead_steps AS (
-    SELECT source_id, first_line, lines, ingested_at
+    SELECT source_id, first_line, to_line, ingested_at
     FROM sources
     WHERE last_ts > ingested_at
 ),
@@ -135,7 +135,7 @@ late AS (
     INNER JOIN ahead_steps
         ON ahead_steps.source_id = requests.source_id
         AND requests.line >= ahead_steps.first_line
-        AND requests.line < ahead_steps.first_line + ahead_steps.lines
+        AND requests.line < ahead_steps.to_line
         AND requests.ts > ahead_steps.ingested_at
     GROUP BY ALL
 )

@@ -14,6 +14,7 @@ from deltalake import DeltaTable
 
 from ingest.detect import detect
 from ingest.formats import Format, formats
+from ingest.frame import of_lines
 from ingest.parse import Lanes
 from ingest.schema import table_path
 from ingest.source import Chunk
@@ -83,7 +84,7 @@ def parsed(lanes: Lanes, layout: Format, lines: list[bytes]) -> tuple[list[Row],
     """The rows of `lines` in their order, and (line, reason) of each reject; the time unit of `layout` is settled."""
     data = np.frombuffer(log(lines), np.uint8)
     starts = np.cumsum([0, *(len(line) + 1 for line in lines)])
-    batch = lanes.parse(Chunk(data, starts, 1, 0), layout, "source")
+    batch = lanes.parse(of_lines(Chunk(data, starts, 1, 0)), layout, "source")
     rows = [row for part in batch.requests for row in part.rows.to_pylist()]
     rejects = [(reject["line"], reject["reason"]) for reject in batch.rejects.to_pylist()]
     return sorted(rows, key=lambda row: int(row["line"])), sorted(rejects)

@@ -183,13 +183,13 @@ def test_a_record_with_other_keys_than_its_neighbours_loses_nothing(lanes: Lanes
 def carefully_read(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """The lines that the careful lane was given."""
     seen: list[bytes] = []
-    read_line = careful.read_line
+    read = careful.read
 
-    def watched(data: bytes, *rest: Any) -> careful.Record | careful.Refusal:
+    def watched(data: bytes, *rest: Any) -> list[careful.Record | careful.Refusal]:
         seen.append(data)
-        return read_line(data, *rest)
+        return read(data, *rest)
 
-    monkeypatch.setattr(careful, "read_line", watched)
+    monkeypatch.setattr(careful, "read", watched)
     return seen
 
 
