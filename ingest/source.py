@@ -1,44 +1,60 @@
-"""Where raw log bytes come from: files, folders, globs and standard input, plain, gzip or zstd.
+"""Where raw log bytes come from: files, folders, globs, standard input and the members of archives, however packed.
 
-Knows compression, line ends and byte offsets. Knows nothing of what a line says.
+Knows files, line ends and byte offsets. Knows nothing of what a line says.
 """
 
-import glob
 import hashlib
-import shutil
+import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, FileIO, RawIOBase
+from itertools import count
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import gettempdir, mkstemp
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from ingest.archive import Damaged, Member, archive_format, members
+from ingest.folder import files_below, files_matching, is_left_out
 from ingest.schema import BadInput
-from ingest.unpack import Unpacked, compression
+from ingest.unpack import BOMB_BYTES, PEEK_BYTES, Refused, Stored, unpacked
 
 HEAD_BYTES: Final = 1 << 16
 TAIL_BYTES: Final = 1 << 12
 CHUNK_BYTES: Final = 24 << 20
 LONGEST_LINE: Final = 1 << 24
+MOST_MEMBERS: Final = 100_000
 _STANDARD_INPUT: Final = "-"
+_DEEPEST: Final = 3
+_SMALL_BYTES: Final = 1 << 20
+_COPIED_BYTES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
 class Source:
-    """One log as it is stored. A stream, a pipe or standard input, can be read once and is whole when it ends."""
+    """One log as it is stored: a file, or a member of an archive in one, which is called `ARCHIVE!MEMBER`.
+
+    A stream, a pipe or standard input, can be read once and is whole when it ends. `problem` says why a source cannot
+    be read, in words that go on after its name. `most_bytes` may it unpack to however small it is.
+    """
 
     name: str
     path: Path
     is_stream: bool = False
+    member: Member | None = None
+    problem: str = ""
+    most_bytes: int = BOMB_BYTES
 
     @property
     def stored_bytes(self) -> int:
         """Size as stored, compressed or not; 0 for a stream, and for a file that is gone."""
+        if self.member:
+            return self.member.stored_bytes
         with suppress(OSError):
             return 0 if self.is_stream else self.path.stat().st_size
         return 0
@@ -99,76 +115,205 @@ class Chunk:
 
 
 def expand(paths: Sequence[str], lake: Path | None = None) -> list[Source]:
-    """The sources that `paths` name: files, all files below folders, globs, and - for standard input, each once.
+    """The sources that `paths` name: files, all files below folders, globs, and - for standard input.
 
-    Hidden files and those of `lake` are left out of folders and globs. Raises BadInput for a path that names nothing.
+    A file comes once, whatever links and paths lead to it, under the first of its names. Left out of folders are hidden
+    files, backups of editors, and the folder `lake`, which is left out of globs too. Raises BadInput for a path that
+    names nothing.
     """
     inside = lake.resolve() if lake else None
-    try:
-        names = dict.fromkeys(name for given in paths for name in _names(given, inside))
-        return [Source(name, Path(name), is_stream=not Path(name).is_file()) for name in names]
-    except OSError as error:
-        raise BadInput(f"{error.filename}: cannot be read: {error.strerror}") from error
+    sources: dict[object, Source] = {}
+    for given in paths:
+        try:
+            for found in _named(given, inside):
+                sources.setdefault(_identity(found), found)
+        except OSError as error:
+            raise BadInput(f"{error.filename}: cannot be read: {error.strerror}") from error
+    return list(sources.values())
+
+
+def _named(given: str, lake: Path | None) -> Iterator[Source]:
+    path = Path(given)
+    if given == _STANDARD_INPUT:
+        yield Source(given, path, is_stream=True)
+    elif path.is_dir():
+        yield from (Source(file.name, Path(file.name), problem=file.problem) for file in files_below(path, lake))
+    elif path.exists():
+        yield Source(given, path, is_stream=not path.is_file())
+    elif matches := files_matching(given, lake):
+        yield from (Source(file.name, Path(file.name)) for file in matches)
+    else:
+        raise BadInput(f"{given}: expected a file, a folder or a glob that matches something, found nothing there")
+
+
+def _identity(source: Source) -> object:
+    if source.problem or (source.is_stream and source.name == _STANDARD_INPUT):
+        return source.name
+    status = source.path.stat()
+    return status.st_dev, status.st_ino
 
 
 @contextmanager
 def replayable(sources: Iterable[Source]) -> Iterator[list[Source]]:
-    """`sources`, streams among them kept in temporary files as long as the context lasts: a log is read more than once.
+    """`sources` as they can be read more than once and from any place, with the members of archives in their place.
 
-    Raises BadInput where a stream cannot be read or kept.
+    Streams and what is packed in compressed archives are kept in temporary files as long as the context lasts. A
+    member that cannot be read has its `problem`; so has the archive itself, behind its members, where not all of them
+    can be found. Raises BadInput where a stream cannot be read or kept.
     """
-    with ExitStack() as stack:
-        yield [stack.enter_context(_kept(source)) if source.is_stream else source for source in sources]
+    with ExitStack() as kept:
+        streams = (_kept_stream(source, kept) if source.is_stream else source for source in sources)
+        yield [found for source in streams for found in _logs(source, kept, count(1))]
 
 
-@contextmanager
-def _kept(stream: Source) -> Iterator[Source]:
-    with NamedTemporaryFile(prefix="errata-") as file:
+def _kept_stream(stream: Source, kept: ExitStack) -> Source:
+    try:
+        with nullcontext(sys.stdin.buffer) if stream.name == _STANDARD_INPUT else stream.path.open("rb") as packed:
+            return replace(stream, path=_kept_file(iter(lambda: packed.read(_COPIED_BYTES), b""), kept))
+    except OSError as error:
+        raise BadInput(f"{stream.name}: {_unkept(error)}") from error
+
+
+def _kept_file(parts: Iterable[bytes], kept: ExitStack) -> Path:
+    """A private temporary file of `parts`, which goes away with `kept`."""
+    descriptor, name = mkstemp(prefix="errata-")
+    kept.callback(Path(name).unlink, missing_ok=True)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - it is open already
+            file.writelines(parts)
+    except OSError:
+        # Others may need the place that it does not fit in.
+        Path(name).unlink()
+        raise
+    return Path(name)
+
+
+def _unkept(error: OSError) -> str:
+    return f"cannot be kept in {gettempdir()} while it is read: {error.strerror}. Set TMPDIR to another place."
+
+
+def _logs(source: Source, kept: ExitStack, numbers: Iterator[int], depth: int = 0) -> Iterator[Source]:
+    """`source`, or the logs in the archive that it is; `numbers` counts the members of all archives in it."""
+    try:
+        with closing(_opened(source)) as stored:
+            stream, packed_with = _unpacked(source, stored)
+            form = archive_format(stream.peek(PEEK_BYTES))
+    except (BadInput, OSError):
+        # Whoever reads it is told the same.
+        form = "none"
+    if form == "none":
+        yield source
+    elif depth == _DEEPEST:
+        yield replace(source, problem=f"lies in {_DEEPEST} archives and is one itself; unpack it first")
+    else:
+        yield from _archived(source, packed_with, form, kept, numbers, depth)
+
+
+def _archived(
+    archive: Source, packed_with: str, form: str, kept: ExitStack, numbers: Iterator[int], depth: int
+) -> Iterator[Source]:
+    found: list[Source] = []
+    problem = ""
+    plain = archive
+    try:
+        if packed_with != "none":
+            plain, problem = _kept_archive(archive, kept)
+        with closing(_opened(plain)) as file:
+            first = plain.member.start if plain.member else 0
+            for member in members(file, file.seek(0, SEEK_END), form):
+                if any(is_left_out(part) for part in re.split(r"[/\\]", member.name)):
+                    continue
+                if next(numbers) > MOST_MEMBERS:
+                    raise Damaged(f"holds more than {MOST_MEMBERS:,} members; unpack it first and name a folder")
+                place = replace(member, start=first + member.start)
+                found.append(replace(plain, name=f"{archive.name}!{member.name}", member=place, problem=member.problem))
+    except Damaged as error:
+        problem = problem or str(error)
+    except BadInput as error:
+        problem = str(error).removeprefix(f"{archive.name}: ")
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    # Together they may unpack to no more than one source may; a small log is none too large.
+    most_bytes = max(archive.most_bytes // max(1, len(found)), _SMALL_BYTES)
+    for log in found:
+        yield from _logs(replace(log, most_bytes=most_bytes), kept, numbers, depth + 1)
+    if problem:
+        yield replace(archive, problem=problem)
+    elif not found:
+        yield replace(archive, member=Member(""))
+
+
+def _kept_archive(archive: Source, kept: ExitStack) -> tuple[Source, str]:
+    """A compressed archive as a plain one in a temporary file, and what is wrong with it."""
+    with closing(Reader(archive)) as reader:
         try:
-            with nullcontext(sys.stdin.buffer) if stream.name == _STANDARD_INPUT else stream.path.open("rb") as packed:
-                shutil.copyfileobj(packed, file, 1 << 20)
-            file.flush()
+            path = _kept_file(iter(lambda: reader.take(_COPIED_BYTES), b""), kept)
         except OSError as error:
-            place = Path(file.name).parent
-            raise BadInput(
-                f"{stream.name}: cannot be kept in {place} while it is read: {error.strerror}. "
-                "Set TMPDIR to another place."
-            ) from error
-        yield replace(stream, path=Path(file.name))
+            raise Damaged(_unkept(error)) from error
+        cut = "is an archive that is cut or damaged; the members before that are read"
+        return replace(archive, path=path, member=None), reader.refused or (cut if reader.is_cut else "")
 
 
-def _names(given: str, lake: Path | None) -> list[str]:
-    if given == _STANDARD_INPUT:
-        return [given]
-    path = Path(given)
-    if path.is_dir():
-        return sorted(
-            str(file)
-            for file in path.rglob("*")
-            if file.is_file() and not _is_hidden(file.relative_to(path)) and not _is_below(file, lake)
-        )
-    if path.exists():
-        return [given]
-    names = glob.glob(given, recursive=True)  # noqa: PTH207 - keeps the user's spelling
-    matches = sorted(name for name in names if Path(name).is_file() and not _is_below(Path(name), lake))
-    if not matches:
-        raise BadInput(f"{given}: expected a file, a folder or a glob that matches something, found nothing there")
-    return matches
+class _Span(RawIOBase):
+    """Bytes `start` to `start + size` of `file` as a file of its own, which closes `file`."""
+
+    def __init__(self, file: FileIO, start: int, size: int) -> None:
+        self._file, self._start, self._size = file, start, size
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = SEEK_SET) -> int:
+        self._position = offset + {SEEK_SET: 0, SEEK_CUR: self._position, SEEK_END: self._size}[whence]
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer)[: max(0, self._size - self._position)]
+        self._file.seek(self._start + self._position)
+        read = self._file.readinto(view) or 0
+        self._position += read
+        return read
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
+def _opened(source: Source) -> BufferedReader:
+    """The bytes of `source` as they are stored. Raises BadInput where its problem is known, and OSError."""
+    if source.problem:
+        raise BadInput(f"{source.name}: {source.problem}")
+    if source.member is None:
+        return source.path.open("rb")
+    file = source.path.open("rb", buffering=0)
+    return BufferedReader(_Span(file, source.member.start, source.member.stored_bytes))
 
 
-def _is_below(file: Path, lake: Path | None) -> bool:
-    return lake is not None and file.resolve().is_relative_to(lake)
+def _unpacked(source: Source, stored: BufferedReader) -> tuple[Stored, str]:
+    """The decompressed bytes of `source`, and how they are compressed. Raises BadInput for what is refused."""
+    packed_with, expected = (source.member.packed_with, source.member.expected) if source.member else ("none", None)
+    try:
+        return unpacked(stored, packed_with, expected, source.most_bytes)
+    except Refused as refused:
+        raise BadInput(f"{source.name}: {refused}") from refused
 
 
 def stored_hash(source: Source) -> str:
-    """SHA-256 of the size, head and tail of the file as stored: an unchanged file is known without decompressing it."""
-    size = source.path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with source.path.open("rb") as file:
+    """SHA-256 of the size, head and tail of the file as stored: an unchanged file is known without decompressing it.
+
+    That of a member of a zip is of its checksum too; that of a tar is as if it were a file. Raises BadInput for a
+    source with a problem.
+    """
+    with closing(_opened(source)) as file:
+        size = file.seek(0, SEEK_END)
+        digest = hashlib.sha256(str(size).encode())
+        if source.member and source.member.expected.crc32 is not None:
+            digest.update(f"{source.member.packed_with} {source.member.expected}".encode())
+        file.seek(0)
         digest.update(file.read(HEAD_BYTES))
         if size > HEAD_BYTES:
             file.seek(max(HEAD_BYTES, size - HEAD_BYTES))
@@ -177,22 +322,33 @@ def stored_hash(source: Source) -> str:
 
 
 class Reader:
-    """The decompressed bytes of one source, read once from start to end."""
+    """The decompressed bytes of one source, read once from start to end.
+
+    `compression` names the layers that were taken off, the outermost first, as in gzip+utf-16-le; offsets are in what
+    comes out. `is_cut` says, once all was read, that there is more which cannot be decompressed, and `refused` why it
+    is not, where that was a choice: a decompression bomb. Raises BadInput for a source of which nothing can be read.
+    """
 
     def __init__(self, source: Source) -> None:
         try:
-            self._stored = source.path.open("rb")
-            magic = self._stored.peek(4)[:4]
+            self._stored = _opened(source)
         except OSError as error:
             raise BadInput(f"{source.name}: cannot be read: {error.strerror}") from error
-        self.compression = compression(magic)
-        self._stream: Any = self._stored if self.compression == "none" else Unpacked(self._stored, self.compression)
-        self.is_cut = False
-        self.is_growing = self.compression == "none" and not source.is_stream
-        self._position = 0
-        self._pending = b""
-        self.head = self._pending = self.take(HEAD_BYTES)
-        self._position = 0
+        try:
+            self._stream, self.compression = _unpacked(source, self._stored)
+            is_plain = source.member is None and self.compression in {"none", "utf-16-le", "utf-16-be"}
+            self.is_growing = is_plain and not source.is_stream
+            self.is_cut = False
+            self.refused = ""
+            self._position = 0
+            self._pending = b""
+            self.head = self._pending = self.take(HEAD_BYTES)
+            self._position = 0
+            if not self.head and (self.refused or (self.is_cut and source.member)):
+                raise BadInput(f"{source.name}: {self.refused or 'is damaged: nothing of it can be decompressed'}")
+        except BaseException:
+            self._stored.close()
+            raise
 
     def _fill(self, view: memoryview) -> int:
         """Reads into `view` until it is full or the source ends; gives the bytes read."""
@@ -201,14 +357,17 @@ class Reader:
         self._pending = self._pending[filled:]
         while filled < len(view) and not self.is_cut:
             try:
-                count = self._stream.readinto(view[filled:])
+                fresh = self._stream.readinto(view[filled:])
             except (EOFError, OSError):
                 # A copy taken while the gateway was writing, or garbage after the last member: keep what decoded.
                 self.is_cut = True
                 break
-            if not count:
+            except Refused as refused:
+                self.is_cut, self.refused = True, str(refused)
                 break
-            filled += count
+            if not fresh:
+                break
+            filled += fresh
         self._position += filled
         return filled
 
@@ -230,9 +389,12 @@ class Reader:
         return tail
 
     def skip_line_end(self) -> bytes:
-        """Moves past blanks and a line end that stand right here; gives the bytes passed, none where more follows."""
+        """Moves past blanks and a line end that stand right here; gives the bytes passed, none where more follows.
+
+        Blanks without a line end within `TAIL_BYTES` are more.
+        """
         passed = b""
-        while (byte := self.take(1)) in (b" ", b"\t", b"\r"):
+        while (byte := self.take(1)) in (b" ", b"\t", b"\r") and byte and len(passed) < TAIL_BYTES:
             passed += byte
         if byte in (b"\n", b""):
             return passed + byte

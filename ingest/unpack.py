@@ -1,80 +1,279 @@
-"""Compressed bytes as they were before, up to the very place where a stream is cut: logs are copied in mid-write.
+"""Packed bytes as they were before, up to the very place where a stream is cut: logs are copied in mid-write.
 
-Knows gzip and zstd, of one member or of many. Knows no lines.
+Knows gzip, bzip2, xz and zstd, of one member or of many and within each other, what zip does to a member, and text in
+UTF-16, which comes out as UTF-8. Refuses what unpacks to far more than a log does. Knows no lines.
 """
 
+import codecs
+import lzma
+import re
+import zlib
+from bz2 import BZ2Decompressor
 from collections.abc import Callable
-from typing import Any, BinaryIO, Final, cast
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, cast
 
 import zstandard
 from isal import igzip_lib
 
-_MAGIC: Final = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+BOMB_BYTES: Final = 1 << 28
+BOMB_RATIO: Final = 250  # logs come to a tenth or a hundredth of their size, a bomb to less than a thousandth
+PEEK_BYTES: Final = 512
+_MOST_LAYERS: Final = 4
 _MOST_AT_ONCE: Final = 1 << 18
-# A piece of zstd is unpacked whole, and a byte of it can stand for 32 KiB.
-_PIECE: Final = {"gzip": 1 << 17, "zstd": 1 << 12}
-_MEMBER: Final[dict[str, Callable[[], Any]]] = {
-    "gzip": lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP),
-    "zstd": lambda: zstandard.ZstdDecompressor().decompressobj(),
+_MOST_MEMORY: Final = 1 << 27
+# The decoder holds a little more than the dictionary; the next larger dictionary has 192 MiB.
+_MOST_XZ_MEMORY: Final = _MOST_MEMORY + (16 << 20)
+
+
+class Refused(Exception):  # noqa: N818 - named for what it says to a person
+    """A stream is not unpacked, or no further; the message says why and goes on after the name of a source."""
+
+
+class Stored(Protocol):
+    """What bytes are read from: a buffered file, or `Unpacked`."""
+
+    def read(self, size: int, /) -> bytes:
+        """The next `size` bytes, fewer only at the end."""
+
+    def peek(self, size: int, /) -> bytes:
+        """What `read` gives next, without moving on; may be more than `size` bytes, and fewer at the end."""
+
+    def readinto(self, view: memoryview, /) -> int:
+        """Fills `view` or the start of it; gives the bytes written, 0 at the end."""
+
+    def tell(self) -> int:
+        """How many bytes of the file have been read."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an archive says of a member: its length before it was packed, and the CRC-32 where there is one."""
+
+    length: int
+    crc32: int | None = None
+
+
+class _Transcoder:
+    """UTF-16 to UTF-8; U+FFFD where a code unit is broken. It is at the end of a member unless inside a character."""
+
+    unused_data = b""
+
+    def __init__(self, encoding: str) -> None:
+        self._decoder = codecs.getincrementaldecoder(encoding)("replace")
+
+    @property
+    def eof(self) -> bool:
+        return not self._decoder.getstate()[0]
+
+    def decompress(self, data: bytes) -> bytes:
+        return self._decoder.decode(data).encode()
+
+
+class _Copier:
+    """What zip and tar store as it is."""
+
+    eof = True
+    unused_data = b""
+
+    def decompress(self, data: bytes) -> bytes:
+        return data
+
+
+@dataclass(frozen=True)
+class _Codec:
+    """One way of packing: what unpacks a member, and how many packed bytes it is given at once.
+
+    `is_bounded` says that it can be told how much to give, `is_single` that what follows a member is none of its own.
+    `padding` may stand between and behind members (gzip manual, "Invoking gzip"; .xz file format, "Stream Padding").
+    """
+
+    member: Callable[[], Any]
+    piece: int = 1 << 17
+    is_bounded: bool = True
+    is_single: bool = False
+    padding: bytes = b"\0"
+
+
+_CODECS: Final = {
+    "gzip": _Codec(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)),
+    "bzip2": _Codec(BZ2Decompressor),
+    "xz": _Codec(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_XZ_MEMORY)),
+    # A piece of zstd is unpacked whole, and a byte of it can stand for 32 KiB.
+    "zstd": _Codec(
+        lambda: zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY).decompressobj(),
+        piece=1 << 9,
+        is_bounded=False,
+    ),
+    "deflate": _Codec(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE), is_single=True, padding=b""),
+    "stored": _Codec(_Copier, is_bounded=False, padding=b""),
+    "utf-16-le": _Codec(lambda: _Transcoder("utf-16-le"), is_bounded=False, padding=b""),
+    "utf-16-be": _Codec(lambda: _Transcoder("utf-16-be"), is_bounded=False, padding=b""),
 }
+_MAGIC: Final = {
+    "gzip": rb"\x1f\x8b",
+    "bzip2": rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)",
+    "xz": rb"\xfd7zXZ\0",
+    "zstd": rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18",
+    # The same bytes may start a broken line: a log has characters of ASCII soon, and UTF-32 starts with another mark.
+    "utf-16-le": rb"\xff\xfe(?!\0\0)(?:.?\Z|(?:..)*?[\t\n\r -~]\0)",
+    "utf-16-be": rb"\xfe\xff(?:.?\Z|(?:..)*?\0[\t\n\r -~])",
+}
+_STARTS: Final = {name: re.compile(magic, re.DOTALL) for name, magic in _MAGIC.items()}
 # isal's types call its exception class an exception.
-_DAMAGED: Final = (cast("type[Exception]", igzip_lib.IsalError), zstandard.ZstdError)
+_DAMAGED: Final = (cast("type[Exception]", igzip_lib.IsalError), zstandard.ZstdError, lzma.LZMAError, OSError)
 
 
-def compression(magic: bytes) -> str:
-    """How a stream that starts with `magic` is compressed: none, gzip or zstd."""
-    return next((name for start, name in _MAGIC.items() if magic.startswith(start)), "none")
+def compression(head: bytes) -> str:
+    """How a stream that starts with `head` is packed: none, gzip, bzip2, xz, zstd, utf-16-le or utf-16-be."""
+    return next((name for name, start in _STARTS.items() if start.match(head[:PEEK_BYTES])), "none")
+
+
+def unpacked(
+    stored: Stored, packed_with: str = "none", expected: Expected | None = None, most_bytes: int = BOMB_BYTES
+) -> tuple[Stored, str]:
+    """The bytes below all layers of compression of `stored`, and what the layers are, from the outside: gzip+utf-16-le.
+
+    `packed_with` is what an archive says of the outermost one; the others tell by their first bytes. Raises Refused
+    where there are more than a person has use for. See `Unpacked` for what the stream raises.
+    """
+    layers: list[str] = []
+    stream = stored
+    if packed_with != "none":
+        stream = Unpacked(stored, packed_with, expected, most_bytes)
+        layers += [packed_with] if packed_with != "stored" else []
+    while (layer := compression(stream.peek(PEEK_BYTES))) != "none":
+        if len(layers) == _MOST_LAYERS:
+            raise Refused(f"is compressed more than {_MOST_LAYERS} times; decompress it first")
+        if layer.startswith("utf-16"):
+            stream.read(2)
+        stream = Unpacked(stream, layer, most_bytes=most_bytes)
+        layers.append(layer)
+    return stream, "+".join(layers) or "none"
 
 
 class Unpacked:
-    """What a compressed stream holds; twice as fast as `igzip.IGzipFile`, which at a cut drops what it has."""
+    """What a compressed stream holds; twice as fast as `igzip.IGzipFile`, which at a cut drops what it has.
 
-    def __init__(self, stored: BinaryIO, compressed_with: str) -> None:
+    Holds 16 MiB at most, and what the codec needs: no more than 128 MiB and a little.
+    """
+
+    def __init__(
+        self, stored: Stored, packed_with: str, expected: Expected | None = None, most_bytes: int = BOMB_BYTES
+    ) -> None:
         self._stored = stored
-        self._compression = compressed_with
-        self._member = _MEMBER[compressed_with]()
+        self._codec = _CODECS[packed_with]
+        self._member = self._codec.member()
         self._is_inside = False
+        self._is_done = False
         self._packed = b""
         self._ready = memoryview(b"")
+        self._failure: Exception | None = None
+        self._expected = expected
+        self._most_bytes = most_bytes
+        self._length = 0
+        self._crc32 = 0
+
+    def tell(self) -> int:
+        """How many bytes have been read of the file that is below all layers."""
+        return self._stored.tell()
 
     def readinto(self, view: memoryview) -> int:
         """Fills `view` or the start of it; gives the bytes written, 0 at the end of the last member.
 
-        Raises EOFError, once everything before it was given, where the stream is cut or goes on with something else.
+        Raises, once everything before it was given: EOFError where the stream is cut, is damaged or goes on with
+        something else; Refused where it is a bomb or needs too much memory; OSError where it cannot be read.
         """
-        while not self._ready:
-            if self._needs_more() and not self._read():
-                if self._is_inside:
-                    raise EOFError("the stream ends inside a member")
-                return 0
-            self._unpack()
+        if not self._ready and not self._unpack(_MOST_AT_ONCE):
+            if self._failure:
+                raise self._failure
+            return 0
         count = min(len(view), len(self._ready))
         view[:count] = self._ready[:count]
         self._ready = self._ready[count:]
         return count
 
-    def _needs_more(self) -> bool:
-        return not self._packed and bool(getattr(self._member, "needs_input", True))
+    def read(self, size: int) -> bytes:
+        """The next `size` bytes, fewer before the end and before whatever `readinto` raises."""
+        buffer = bytearray(size)
+        filled = 0
+        with memoryview(buffer) as view:
+            while filled < size and (self._ready or self._unpack(_MOST_AT_ONCE) or not filled):
+                if not (count := self.readinto(view[filled:])):
+                    break
+                filled += count
+        return bytes(buffer[:filled])
 
-    def _read(self) -> bool:
-        """Reads the next piece; False where there is none."""
-        self._packed = self._stored.read(_PIECE[self._compression])
-        return bool(self._packed)
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes without moving on, fewer at the end; unpacks little more than that."""
+        while len(self._ready) < size and self._unpack(size):
+            pass
+        return bytes(self._ready[:size])
 
-    def _unpack(self) -> None:
-        if not self._is_inside and self._compression == "gzip":
-            # Some writers pad the last block with zeros (gzip manual, "Invoking gzip").
-            self._packed = self._packed.lstrip(b"\0")
-        if not self._packed and not self._is_inside:
-            return
+    def _unpack(self, most: int) -> bool:
+        """Makes more bytes ready, about `most`; False at the end, and where there is a failure."""
+        if self._failure:
+            return False
+        try:
+            fresh = self._next(most)
+        except (EOFError, OSError, Refused) as failure:
+            self._failure = failure
+            return False
+        self._ready = memoryview(b"".join((self._ready, fresh)) if self._ready else fresh)
+        return bool(fresh)
+
+    def _next(self, most: int) -> bytes:
+        if self._length > max(self._most_bytes, BOMB_RATIO * self.tell()):
+            raise Refused(
+                f"unpacks to more than {BOMB_RATIO} times its size, as a decompression bomb does; "
+                f"reading stopped after {self._length:,} bytes"
+            )
+        while self._has_packed():
+            fresh = self._decompressed(most)
+            if fresh:
+                self._length += len(fresh)
+                if self._expected:
+                    self._crc32 = zlib.crc32(fresh, self._crc32)
+                return fresh
+        self._check()
+        return b""
+
+    def _has_packed(self) -> bool:
+        """Whether there is something to decompress, read now if need be."""
+        while not self._is_done:
+            if not self._packed and (not self._is_inside or getattr(self._member, "needs_input", True)):
+                self._packed = self._stored.read(self._codec.piece)
+                if not self._packed:
+                    return False
+            if not self._is_inside:
+                self._packed = self._packed.lstrip(self._codec.padding)
+            if self._packed or self._is_inside:
+                return True
+        return False
+
+    def _decompressed(self, most: int) -> bytes:
         packed, self._packed = self._packed, b""
         self._is_inside = True
-        most = [_MOST_AT_ONCE] if self._compression == "gzip" else []
         try:
-            self._ready = memoryview(self._member.decompress(packed, *most))
+            fresh: bytes = self._member.decompress(packed, *([most] if self._codec.is_bounded else []))
         except _DAMAGED as error:
+            # Neither library has a class for it.
+            if "memory" in str(error).lower():
+                raise Refused(
+                    f"needs more than {_MOST_MEMORY >> 20} MiB of memory to decompress; do that first"
+                ) from error
             raise EOFError(str(error)) from error
         if self._member.eof:
             self._packed = self._member.unused_data
-            self._member = _MEMBER[self._compression]()
+            self._is_done = self._codec.is_single
+            self._member = self._codec.member()
             self._is_inside = False
+        return fresh
+
+    def _check(self) -> None:
+        if self._is_inside:
+            raise EOFError("the stream ends inside a member")
+        if self._expected and self._length != self._expected.length:
+            raise EOFError("the member has another length than its archive says")
+        if self._expected and self._expected.crc32 not in {None, self._crc32}:
+            raise EOFError("the member has another checksum than its archive says")
