@@ -17,6 +17,7 @@ BodyState = Literal["whole", "truncated", "absent", "undecodable"]
 Details = tuple[tuple[str | None, str | None], ...]
 
 MOST_DECODED_BYTES: Final = 1 << 20
+_MOST_CUT: Final = 1 << 16
 _DEEPEST: Final = 5
 _JSON: Final = json.JSONDecoder(strict=False)
 _MISSING: Final = frozenset({b"", b"-", b"null", b"(null)", b"(not set)"})
@@ -126,11 +127,12 @@ def _response(recorded: bytes) -> tuple[dict[str, str], bytes]:
         head, content = re.sub(rb"\s(?=[A-Za-z][A-Za-z0-9-]*:(?:\s|$))", b"\n", raw[:start]), raw[start:]
     headers: dict[str, list[str]] = {}
     for line in head.decode("utf-8", "replace").split("\n")[1:]:
-        name, _, value = line.partition(":")
-        headers.setdefault(name.strip().lower(), []).append(value.strip())
+        name, colon, value = line.partition(":")
+        if colon:
+            headers.setdefault(name.strip().lower(), []).append(value.strip())
     if "chunked" in headers.get("transfer-encoding", ()):
         content = _unchunked(content)
-    return {name: ", ".join(values) for name, values in headers.items() if name}, content
+    return {name: ", ".join(values) for name, values in headers.items()}, content
 
 
 def _unchunked(content: bytes) -> bytes:
@@ -227,7 +229,7 @@ class _Cut(dict[str, Any]):
 
 def _start_of(text: str, body_state: BodyState, is_success: bool) -> Envelope:
     """What JSON text that cannot be parsed says before its details; nothing where it does not start as an envelope."""
-    start = _cut_value(text, 0, _DEEPEST)
+    start = _cut_value(text[:_MOST_CUT], 0, _DEEPEST)
     try:
         found = _from_json(start, is_success)
     except RecursionError:
@@ -336,8 +338,7 @@ def _google_code(status: dict[str, Any]) -> str | None:
 
 def _aws(value: dict[str, Any]) -> Envelope | None:
     """`{__type, message}` of the AWS JSON protocols."""
-    kind = _text(value.get("__type"))
-    return _said(kind and _shape_name(kind), value)
+    return _said(_shape_name(_text(value.get("__type")) or ""), value)
 
 
 def _problem(value: dict[str, Any]) -> Envelope | None:
@@ -364,13 +365,17 @@ def _graphql(value: dict[str, Any]) -> Envelope | None:
     errors = [error for error in _objects(value.get("errors")) if _is_of_graphql(error)]
     if not errors:
         return None
-    coded = next((error for error in errors if _extension_code(error)), errors[0])
-    found = _said(_extension_code(coded) or "", coded, details=_of_fields(errors))
-    return replace(found, code=found.code or None) if found else None
+    coded = next((error for error in errors if _graphql_code(error)), errors[0])
+    return _envelope(_graphql_code(coded), coded, details=_of_fields(errors))
 
 
 def _is_of_graphql(error: dict[str, Any]) -> bool:
-    return _extension_code(error) is not None or ("message" in error and ("path" in error or "locations" in error))
+    has_place = isinstance(error.get("path"), list) or isinstance(error.get("locations"), list)
+    return (has_place and "message" in error) or _extension_code(error) is not None
+
+
+def _graphql_code(error: dict[str, Any]) -> str | None:
+    return _extension_code(error) or _code(error)
 
 
 def _extension_code(error: dict[str, Any]) -> str | None:
@@ -404,12 +409,9 @@ _TOKEN: Final = re.compile(r"(?![A-Z][a-z]*$)[A-Za-z][A-Za-z0-9]*(?:[_.:-][A-Za-
 
 def _flat(value: dict[str, Any]) -> Envelope | None:
     """`{code, message}`: Twilio, and google.rpc.Status without a parent."""
-    has_message = any(_text(value.get(name)) for name in _MESSAGES)
-    return (
-        _said(_google_code(value) or _code(value), value, details=_details(value.get("details")))
-        if has_message
-        else None
-    )
+    if not any(_text(value.get(name)) for name in _MESSAGES):
+        return None
+    return _said(_google_code(value) or _code(value), value, details=_details(value.get("details")))
 
 
 # A code is looked for where it is most specific; without one an object is no envelope, whatever its `message`: that is
@@ -423,9 +425,10 @@ _DOCS_URLS: Final = ("docs_url", "doc_url", "more_info", "infoUrl", "error_uri")
 
 def _said(code: str | None, *places: dict[str, Any], details: Details | None = None) -> Envelope | None:
     """An envelope with `code` and what the first of `places` says beside it; None without a code."""
-    if code is None:
-        return None
+    return None if code is None else _envelope(code, *places, details=details)
 
+
+def _envelope(code: str | None, *places: dict[str, Any], details: Details | None) -> Envelope:
     def first(names: Iterable[str]) -> str | None:
         values = (value for place in places for name in names if (value := place.get(name)) not in (None, ""))
         return as_text(next(values, None))
@@ -436,15 +439,15 @@ def _said(code: str | None, *places: dict[str, Any], details: Details | None = N
 def _code(value: dict[str, Any]) -> str | None:
     code = value.get("code")
     if isinstance(code, str):
-        return (_shape_name(code) if "#" in code else code) or None
+        return _shape_name(code) if "#" in code else code or None
     # A number may be the HTTP status; what would tell is missing in an object that is cut.
     is_number = isinstance(code, int) and not isinstance(code, bool) and not isinstance(value, _Cut)
     return str(code) if is_number else None
 
 
-def _shape_name(kind: str) -> str:
+def _shape_name(kind: str) -> str | None:
     """The name in an AWS error type: `namespace#Name:http://address`."""
-    return kind.rpartition("#")[2].partition(":")[0]
+    return kind.rpartition("#")[2].partition(":")[0] or None
 
 
 def _text(value: object) -> str | None:
