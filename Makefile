@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 CONSTRAINTS := .ci/constraints.txt
 SOURCES := errata.py ingest analysis dashboard tests benchmarks
+GATEWAYS := nginx libnginx-mod-http-js libnginx-mod-http-lua haproxy apache2-bin caddy
 
-.PHONY: all demo test check format docs browser clean
+.PHONY: all demo test check format docs browser gateways clean
 all: $(VENV)/.installed
 
 $(VENV)/bin/python:
@@ -25,6 +26,10 @@ demo: $(VENV)/.installed
 # The dashboard's tests drive Debian's Chromium.
 browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
+
+# Tests start these in front of a small API; without them those tests are skipped.
+gateways:
+	@dpkg --status $(GATEWAYS) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(GATEWAYS); }
 
 test: $(VENV)/.installed-test browser check
 
