@@ -51,7 +51,7 @@ def ingest(
     from ingest.source import expand
 
     sources = expand(paths, lake)
-    choice = _choice(format_name, mapping)
+    choice = chosen(format_name, mapping)
     steps = []
     with _watching(sum(source.stored_bytes for source in sources)) as watch:
         for step in run(sources, lake, load_key(), choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
@@ -74,7 +74,8 @@ def ingest(
         sys.exit(4)
 
 
-def _choice(format_name: str | None, mapping: Path | None) -> Any:
+def chosen(format_name: str | None, mapping: Path | None) -> Any:
+    """The `Choice` that --format and --mapping make; raises BadInput for both, and for a format that is none."""
     from ingest.formats import formats, read_format
     from ingest.run import Choice
     from ingest.schema import BadInput

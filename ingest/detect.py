@@ -53,6 +53,8 @@ class Vote:
 class Detection:
     """The format of a source with its time unit settled, how its records lie in it, how the records of its head voted,
     and the reason in words.
+
+    `records` are those of the head that are in that format, out of `wrappers`, the outermost first.
     """
 
     layout: Format
@@ -60,6 +62,7 @@ class Detection:
     decision: str
     frame: Frame
     records: tuple[str, ...] = field(default=(), compare=False)
+    wrappers: tuple[str, ...] = ()
 
 
 def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "") -> Detection:
@@ -82,7 +85,8 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
         decision += f", in {' in '.join(reversed(winner.wrappers))}"
     layers = len(winner.wrappers)
     frame = Frame("documents" if is_document_stream(head) else "wrapped" if layers else "lines", layers)
-    return Detection(settled(_with_fields(name, layout, head), list(records)), dict(counted), decision, frame, records)
+    layout = settled(_with_fields(name, layout, head), list(records))
+    return Detection(layout, dict(counted), decision, frame, records, winner.wrappers)
 
 
 def _votes(head: bytes) -> Iterator[Vote]:

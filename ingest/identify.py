@@ -20,7 +20,7 @@ def by_confidence(layout: str) -> tuple[Format, ...]:
 
 def of_object(record: dict[str, Any]) -> Format | None:
     """The format of a JSON record."""
-    return next((layout for layout in by_confidence("json") if _is_signed(record, layout.signature)), None)
+    return next((layout for layout in by_confidence("json") if is_signed(record, layout.signature)), None)
 
 
 def of_text(record: str) -> Format | None:
@@ -47,7 +47,8 @@ def _pattern(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern, re.ASCII)
 
 
-def _is_signed(record: dict[str, Any], signature: Signature) -> bool:
+def is_signed(record: dict[str, Any], signature: Signature) -> bool:
+    """Whether a JSON record has all that a signature asks for."""
     if not signature.all_of and not signature.equals:
         return False
     return (
