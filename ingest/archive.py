@@ -172,9 +172,7 @@ def _zip_members(file: BinaryIO, size: int) -> Iterator[Member]:
     found = _directory(file, size)
     if found is None:
         yield from _undirected_members(file, size)
-        raise Damaged(
-            "is a zip that is cut or damaged: it has no list of its members; those that could be found are read"
-        )
+        raise Damaged("is a zip that is cut or damaged and lists no members; those that could be found are read")
     at, end, shift = found
     # A member that lies in another one is how a small zip unpacks to petabytes.
     taken: list[tuple[int, int]] = []

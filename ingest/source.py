@@ -167,9 +167,14 @@ def replayable(sources: Iterable[Source]) -> Iterator[list[Source]]:
 
 
 def _kept_stream(stream: Source, kept: ExitStack) -> Source:
+    is_standard_input = stream.name == _STANDARD_INPUT
     try:
-        with nullcontext(sys.stdin.buffer) if stream.name == _STANDARD_INPUT else stream.path.open("rb") as packed:
-            return replace(stream, path=_kept_file(iter(lambda: packed.read(_COPIED_BYTES), b""), kept))
+        packed = nullcontext(sys.stdin.buffer) if is_standard_input else closing(stream.path.open("rb"))
+    except OSError as error:
+        raise BadInput(f"{stream.name}: cannot be read: {error.strerror}") from error
+    try:
+        with packed as file:
+            return replace(stream, path=_kept_file(iter(lambda: file.read(_COPIED_BYTES), b""), kept))
     except OSError as error:
         raise BadInput(f"{stream.name}: {_unkept(error)}") from error
 

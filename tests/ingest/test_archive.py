@@ -419,9 +419,7 @@ def test_of_a_zip_without_its_directory_the_members_are_found(archiver: str) -> 
     found, problem = listed(cut)
 
     assert [(member.name, data_of(cut, member)) for member in found] == [(name, (data, True)) for name, data in LOGS]
-    assert problem == (
-        "is a zip that is cut or damaged: it has no list of its members; those that could be found are read"
-    )
+    assert problem == ("is a zip that is cut or damaged and lists no members; those that could be found are read")
 
 
 def test_a_directory_that_breaks_off_is_told_after_what_it_listed() -> None:
