@@ -49,7 +49,7 @@ def _pattern(pattern: str) -> re.Pattern[str]:
 
 def is_signed(record: dict[str, Any], signature: Signature) -> bool:
     """Whether a JSON record has all that a signature asks for."""
-    if not signature.all_of and not signature.equals:
+    if signature == Signature():
         return False
     return (
         all(_has(record, path) for path in signature.all_of)
