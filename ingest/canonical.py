@@ -8,7 +8,7 @@ from typing import Final
 
 from ingest.formats import Format
 
-_TO_MS: Final = {"s": "* 1e3", "ms": "* 1", "us": "/ 1e3", "ns": "/ 1e6"}
+_TO_MS: Final = {"s": "* 1e3", "ms": "", "us": "/ 1e3", "ns": "/ 1e6"}
 _TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": "", "ns": "/ 1e3"}
 _EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01
 _LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01

@@ -183,10 +183,10 @@ def _fields(value: dict[str, Any], layout: Format) -> dict[str, str | None]:
 
 
 def _first(record: dict[str, Any], paths: tuple[FieldPath, ...], layout: Format) -> str | None:
-    """The first value that is not missing, as text; of a single path whatever there is."""
+    """The first value that is not missing, as text; of the last path whatever there is."""
     for path in paths:
         value = record.get(path[0]) if len(path) == 1 else identify.value_at(record, path)  # type: ignore[arg-type] # the first key is a text
-        if value is not None and (len(paths) == 1 or value not in layout.missing):
+        if value is not None and (path is paths[-1] or not isinstance(value, str) or value not in layout.missing):
             return envelope.as_text(value)
     return None
 

@@ -71,29 +71,32 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     `given` decides on the format without a vote, and `given_as` says who gave it. Raises BadInput where no format fits
     any record.
     """
-    votes = list(_votes(head))
+    votes = list(_votes(head, given))
     counted = Counter(map(str, votes))
-    known = Counter(vote for vote in votes if vote.format_name or given)
+    known = Counter((vote.wrappers, vote.format_name) for vote in votes if vote.format_name)
     if not known and given is None:
         raise BadInput(f"{name}: {_unknown(head, votes)}")
-    winner = max(known, key=lambda vote: known[vote]) if known else Vote((), None, "text", "")
-    records = tuple(vote.record for vote in votes if vote == winner)
-    layout = given or formats()[str(winner.format_name)]
-    count = sum(vote.format_name == winner.format_name for vote in votes)
+    around = Counter(vote.wrappers for vote in votes) if given else Counter()
+    wrappers, winner = max(known, key=lambda pair: known[pair]) if known else ((), None)
+    if given:
+        wrappers = max(around, key=lambda found: around[found]) if around else ()
+    layout = given or formats()[str(winner)]
+    records = [vote.record for vote in votes if vote.wrappers == wrappers and (given or vote.format_name == winner)]
+    count = sum(vote.format_name == winner for vote in votes)
     decision = given_as or f"detected: {count} of the first {len(votes)} records"
-    if winner.wrappers:
-        decision += f", in {' in '.join(reversed(winner.wrappers))}"
-    layers = len(winner.wrappers)
+    if wrappers:
+        decision += f", in {' in '.join(reversed(wrappers))}"
+    layers = len(wrappers)
     frame = Frame("documents" if is_document_stream(head) else "wrapped" if layers else "lines", layers)
-    layout = settled(_with_fields(name, layout, head), list(records))
-    return Detection(layout, dict(counted), decision, frame, records, winner.wrappers)
+    layout = settled(_with_fields(name, layout, head), records)
+    return Detection(layout, dict(counted), decision, frame, tuple(records), wrappers)
 
 
-def _votes(head: bytes) -> Iterator[Vote]:
+def _votes(head: bytes, given: Format | None) -> Iterator[Vote]:
     fields = _fields_directive(head)
     of_fields = identify.of_fields(fields) if fields else None
     for record in _head_records(head):
-        yield from _vote(record, of_fields)
+        yield from _vote(record, of_fields, given)
 
 
 def _head_records(head: bytes) -> list[bytes]:
@@ -107,16 +110,25 @@ def _head_records(head: bytes) -> list[bytes]:
     return [record for record in joined.records if record.strip(b"\0 ") and not record.startswith(b"#")][:_MOST_RECORDS]
 
 
-def _vote(record: bytes, of_fields: Format | None, wrappers: tuple[str, ...] = ()) -> Iterator[Vote]:
+def _vote(
+    record: bytes, of_fields: Format | None, given: Format | None, wrappers: tuple[str, ...] = ()
+) -> Iterator[Vote]:
     text = record.decode("utf-8", "surrogateescape").strip()
     found, kind = _identified(text, of_fields)
-    unwrapped = unwrap(record) if found is None and len(wrappers) < _MOST_LAYERS else None
+    is_bare = found is not None or len(wrappers) == _MOST_LAYERS or (given is not None and _fits(text, given))
+    unwrapped = None if is_bare else unwrap(record)
     if unwrapped is None:
         yield Vote(wrappers, found.name if found else None, kind, text)
         return
     wrapper, held = unwrapped
     for inner in held:
-        yield from _vote(inner.data, of_fields, (*wrappers, wrapper))
+        yield from _vote(inner.data, of_fields, given, (*wrappers, wrapper))
+
+
+def _fits(text: str, layout: Format) -> bool:
+    """Whether `layout` finds a status in a record, so that the record is not to be taken for a wrapper's."""
+    values = _values(text, layout)
+    return any(identify.value_at(values, path) is not None for path in layout.columns.get("status", ()))
 
 
 def _identified(text: str, of_fields: Format | None) -> tuple[Format | None, str]:

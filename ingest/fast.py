@@ -163,7 +163,7 @@ def _any(layout: Format, name: str) -> str:
     if len(values) == 1:
         return values[0]
     if _kind(name, layout) == "VARCHAR":
-        values = [_unless_missing(value, layout) for value in values]
+        values = [*(_unless_missing(value, layout) for value in values[:-1]), values[-1]]
     return f"coalesce({', '.join(values)})"
 
 

@@ -24,7 +24,7 @@ OTHER_JSON: Final = b'{"level":"info","msg":"started"}'
         ([COMMON], "combined", {"combined": 1}),
         ([b"\xef\xbb\xbf" + json_line(), b"", b"# comment", json_line()], "nginx-json", {"nginx-json": 2}),
         ([ERROR_LOG, ERROR_LOG, json_line(), b"{"], "nginx-json", {"text": 2, "nginx-json": 1, "not_json": 1}),
-        ([OTHER_JSON, json_line(), b"[]", b"7"], "nginx-json", {"json": 1, "nginx-json": 1, "text": 2}),
+        ([OTHER_JSON, json_line(), b"[]", b"7"], "nginx-json", {"json": 1, "nginx-json": 1, "text": 1}),
         ([json_line(), combined_line(), combined_line()], "combined", {"nginx-json": 1, "combined": 2}),
         ([json_line()] * 300, "nginx-json", {"nginx-json": 200}),
     ],
@@ -56,18 +56,57 @@ def test_a_single_line_without_an_end_votes_all_the_same() -> None:
     assert detect("access.log", json_line()).votes == {"nginx-json": 1}
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [[ERROR_LOG], [OTHER_JSON], [b"{"], [b"\xff\xfe\x00"], [b""]],
-    ids=["an error log", "other JSON", "broken JSON", "binary", "blank"],
-)
-def test_a_head_in_no_known_format_is_refused_with_what_to_do(lines: list[bytes]) -> None:
-    with pytest.raises(BadInput) as raised:
-        detect("other.log", log(lines))
+NONE_KNOWN: Final = "none of the first 1 records is in a known format"
 
-    told = str(raised.value)
-    assert told.startswith("other.log: none of the first ")
-    assert told.endswith("is in a known format (combined, nginx-json). For other JSON lines pass --mapping FILE.")
+
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (
+            ERROR_LOG,
+            f"{NONE_KNOWN}: `errata detect --formats` lists them. For others pass --mapping FILE with a pattern.",
+        ),
+        (
+            OTHER_JSON,
+            f"{NONE_KNOWN}. They are JSON: pass --mapping FILE that says where time and status are (docs/formats.md).",
+        ),
+        (b"{", f"{NONE_KNOWN}. They start like JSON and are none: see `errata detect`."),
+        (
+            b'"198.51.100.7",1724241600123,429,"POST"',
+            f"{NONE_KNOWN}. They look like comma-separated values, which do not say what they are: pass --mapping FILE "
+            "with a pattern (docs/formats.md).",
+        ),
+        (b"\xff\xfe\x00\x01\x02\x00", "binary, not a log"),
+        (b"PAR1\x15\x04", "a Parquet file, not a log; errata reads logs"),
+        (b"LPKSHHRH\0\0", "a journal of systemd; give `journalctl --all -o json` instead"),
+        (b"", "holds no record in its first 1 bytes"),
+    ],
+    ids=["an error log", "other JSON", "broken JSON", "CSV", "binary", "Parquet", "a journal", "blank"],
+)
+def test_a_head_in_no_known_format_is_refused_with_what_to_do(head: bytes, told: str) -> None:
+    with pytest.raises(BadInput) as raised:
+        detect("other.log", log([head]))
+
+    assert str(raised.value) == f"other.log: {told}"
+
+
+W3C: Final = b"#Version: 1.0\n#Fields: date time c-ip cs-method cs-uri-stem sc-status time-taken\n"
+
+
+def test_a_w3c_log_is_read_by_the_fields_that_it_names() -> None:
+    head = W3C + b"2026-11-23 10:59:05 198.51.100.7 GET /v1/messages 200 12\n"
+
+    layout = detect("u_ex.log", head).layout
+
+    assert (layout.layout, layout.unit("ts")) == ("text", "%Y-%m-%d %H:%M:%S")
+    assert {"ts", "client_ip", "method", "path", "status"} <= set(layout.columns)
+
+
+def test_a_w3c_log_without_a_time_is_refused() -> None:
+    head = W3C.replace(b"date time", b"x-one x-two") + b"1 2 198.51.100.7 GET /v1/messages 200 12\n"
+
+    with pytest.raises(BadInput, match="the #Fields: line names nothing for ts"):
+        detect("u_ex.log", head)
 
 
 def test_a_format_that_was_given_decides_and_the_votes_are_kept_for_people() -> None:

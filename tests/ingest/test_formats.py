@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from ingest.formats import FIELDS, UNITS, Format, formats, read_format
+import ingest.formats
+from ingest.formats import FIELDS, UNITS, Format, Signature, formats, read_format
 from ingest.parse import Lanes
 from ingest.schema import BadInput
 from tests.ingest.logs import parsed, settled
@@ -23,6 +24,7 @@ missing = ["", "none"]
 [signature]
 all = ["http.status"]
 any = [["a", "b"], ["c"]]
+equals = { "d.e" = "f" }
 
 [columns]
 ts = ["meta.finished", "meta.started"]
@@ -71,8 +73,9 @@ def test_a_mapping_says_where_each_column_is_and_in_which_unit(write_format: Wri
         },
         units={"ts": "ms", "latency_ms": "us", "upstream_ms": "s"},
         missing=("", "none"),
-        signature_all=("http.status",),
-        signature_any=(("a", "b"), ("c",)),
+        signature=Signature(
+            all_of=(("http", "status"),), any_of=((("a",), ("b",)), (("c",),)), equals=((("d", "e"), "f"),)
+        ),
     )
 
 
@@ -143,8 +146,8 @@ COLUMNS: Final = '[columns]\nts = "t"\nstatus = "s"\n'
         ("ts = ", "not a TOML file: "),
         ("", "expected a path for the column `ts` under [columns], found none"),
         ('[columns]\nts = "t"', "expected a path for the column `status` under [columns], found none"),
-        ('colums = "t"', "unknown entry colums; expected columns, "),
-        (COLUMNS + 'state = "x"', "unknown column state; expected api_key, body, "),
+        ('colums = "t"', "unknown entry colums; expected answered_by, columns, confidence, "),
+        (COLUMNS + 'state = "x"', "unknown column state; expected answered_by, api_key, body, "),
         (COLUMNS + "host = 7", "[columns] host = 7; expected a path such as 'response.status', or a list of them"),
         (COLUMNS + "host = []", "[columns] host = []; expected a path"),
         (COLUMNS + 'host = ["a", 7]', "[columns] host = ['a', 7]; expected a path"),
@@ -152,7 +155,7 @@ COLUMNS: Final = '[columns]\nts = "t"\nstatus = "s"\n'
         (COLUMNS + 'host = "a..b"', "[columns] host = 'a..b'; expected a path"),
         (COLUMNS + '[units]\nts = "hours"', "[units] ts = 'hours'; expected one of epoch, s, ms, us, ns, iso8601, clf"),
         (COLUMNS + '[units]\nhost = "s"', "[units] host = 's'; expected one of nothing"),
-        ('layout = "csv"\n' + COLUMNS, "layout = 'csv'; expected json or text"),
+        ('layout = "csv"\n' + COLUMNS, "layout = 'csv'; expected json or text or w3c"),
         ('ts_is = "middle"\n' + COLUMNS, "ts_is = 'middle'; expected end or start"),
         ("layout = 'text'\npattern = '('", "pattern is not a regular expression of RE2: missing )"),
         ("layout = 'text'\npattern = '(?P<ts>x)(?P<state>y)'", "unknown column state; expected "),
@@ -203,6 +206,11 @@ def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_a_built_in_format_names_only_what_there_is(layout: Format) -> None:
     assert layout.title
     assert set(layout.columns) <= set(FIELDS)
-    assert {"ts", "status"} <= set(layout.columns)
-    assert {name: layout.unit(name) in UNITS[name] for name in UNITS} == dict.fromkeys(UNITS, True)
+    assert {"ts", "status"} - {layout.lacks} <= set(layout.columns)
+    assert [name for name in UNITS if layout.unit(name) not in UNITS[name] and "%" not in layout.unit(name)] == []
     assert bool(layout.pattern) == (layout.layout == "text")
+
+
+@pytest.mark.parametrize("name", formats())
+def test_a_built_in_format_is_read_as_a_mapping_is(name: str) -> None:
+    assert read_format(Path(ingest.formats.__file__).parent / f"{name}.toml") == formats()[name]
