@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from tests.gateways.api import Address, call_all, rows
+from tests.gateways.api import Address, call_all
 from tests.gateways.conftest import Told, assert_kept, needs, running
-from tests.ingest.logs import KEY
+from tests.gateways.rows import rows
 
 _MODULES: Final = ("mpm_event", "authz_core", "proxy", "proxy_http")
 
@@ -24,13 +24,13 @@ pytestmark = needs("apache2-bin", "/usr/sbin/apache2")
 @pytest.mark.parametrize(
     "told",
     [
-        pytest.param(Told("apache-json", rows(KEY), _LATENCY), id="JSON with codes"),
+        pytest.param(Told("apache-json", rows(), _LATENCY), id="JSON with codes"),
         pytest.param(
-            Told("apache-combined-d", rows(KEY, user_agent=_ESCAPED, without=("idempotency_hash", "host")), _LATENCY),
+            Told("apache-combined-d", rows(odd_agent=_ESCAPED, without=("idempotency_hash", "host")), _LATENCY),
             id="text with codes",
         ),
         pytest.param(
-            Told("apache-vhost-combined", rows(KEY, user_agent=_ESCAPED, without=_UNSAID), _LATENCY),
+            Told("apache-vhost-combined", rows(odd_agent=_ESCAPED, without=_UNSAID), _LATENCY),
             id="virtual hosts",
         ),
     ],

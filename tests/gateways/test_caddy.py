@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from tests.gateways.api import PRESENTED_KEY, Address, call_all, rows
+from tests.gateways.api import PRESENTED_KEY, Address, call_all
 from tests.gateways.conftest import Told, assert_kept, needs, running
-from tests.ingest.logs import KEY
+from tests.gateways.rows import rows
 
-_TOLD: Final = Told("caddy", rows(KEY), ("latency_ms",))
+_TOLD: Final = Told("caddy", rows(), ("latency_ms",))
 
 pytestmark = needs("caddy", "/usr/bin/caddy")
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from tests.gateways.api import Address, call_all, rows
+from tests.gateways.api import Address, call_all
 from tests.gateways.conftest import Told, assert_kept, needs, running
-from tests.ingest.logs import KEY
+from tests.gateways.rows import rows
 
 _BOTH: Final = ("latency_ms", "upstream_ms")
 _ESCAPED: Final = "sdk/2.1 #22beta#22 C:\\ #7Bx#7Cy#7D Z#C3#BCrich"
@@ -21,9 +21,14 @@ pytestmark = needs("haproxy", "/usr/sbin/haproxy")
 @pytest.mark.parametrize(
     ("told", "zone"),
     [
+        pytest.param(
+            Told("haproxy-json", rows(body_state="whole", gateway_reason="SH--"), _BOTH),
+            "Asia/Tokyo",
+            id="JSON with codes and bodies",
+        ),
         # Its own format has no time zone.
         pytest.param(
-            Told("haproxy-http", rows(KEY, gateway_reason="SH--", without=("user_agent", "host")), _BOTH),
+            Told("haproxy-http", rows(gateway_reason="SH--", without=("user_agent", "host")), _BOTH),
             "UTC",
             id="text with codes",
         ),
@@ -31,9 +36,8 @@ pytestmark = needs("haproxy", "/usr/sbin/haproxy")
             Told(
                 "haproxy-http-user-agent",
                 rows(
-                    KEY,
                     gateway_reason="SH--",
-                    user_agent=_ESCAPED,
+                    odd_agent=_ESCAPED,
                     without=("code", "retry_after_s", "idempotency_hash", "host"),
                 ),
                 _BOTH,

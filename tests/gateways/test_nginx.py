@@ -2,7 +2,7 @@
 
 import re
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 
 from ingest.formats import formats
-from tests.gateways.api import Address, Row, call_all, rows
+from tests.gateways.api import Address, call_all
 from tests.gateways.conftest import Told, assert_kept, needs, running
-from tests.ingest.logs import KEY
+from tests.gateways.rows import rows
 
 _LUA: Final = "/usr/lib/nginx/modules/ngx_http_lua_module.so"
 _NJS: Final = "/usr/lib/nginx/modules/ngx_http_js_module.so"
@@ -21,21 +21,15 @@ _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 _BOTH: Final = ("latency_ms", "upstream_ms")
 _ESCAPED: Final = r"sdk/2.1 \x22beta\x22 C:\x5C {x|y} Z\xC3\xBCrich"
-_WITH_BODIES: Final = rows(KEY, body_state="whole", page_state="whole")
+_WITH_BODIES: Final = rows(body_state="whole", page_state="whole")
 
 pytestmark = needs("nginx", "/usr/sbin/nginx")
-
-
-def of_bodies(expected: Sequence[Row]) -> list[Row]:
-    """`expected`, of a log that says of the API no more than is in the bodies of its errors."""
-    unsaid = dict.fromkeys(("org_id", "key_id", "retry_after_s", "idempotency_hash", "host"))
-    return [row | unsaid | {"request_id": row["code"] and row["request_id"]} for row in expected]
 
 
 @pytest.mark.parametrize(
     "told",
     [
-        pytest.param(Told("nginx-json", rows(KEY), _BOTH), id="JSON with codes"),
+        pytest.param(Told("nginx-json", rows(), _BOTH), id="JSON with codes"),
         pytest.param(
             Told("nginx-json", _WITH_BODIES, _BOTH, "configure_lua"),
             marks=needs("libnginx-mod-http-lua", _LUA),
@@ -47,15 +41,14 @@ def of_bodies(expected: Sequence[Row]) -> list[Row]:
             id="JSON with bodies, by njs",
         ),
         pytest.param(
-            Told("nginx-combined-time", rows(KEY, user_agent=_ESCAPED, without=("idempotency_hash", "host")), _BOTH),
+            Told("nginx-combined-time", rows(odd_agent=_ESCAPED, without=("idempotency_hash", "host")), _BOTH),
             id="text with codes",
         ),
         pytest.param(
             Told(
                 "combined",
                 rows(
-                    KEY,
-                    user_agent=_ESCAPED,
+                    odd_agent=_ESCAPED,
                     without=("request_id", "org_id", "key_id", "code", "retry_after_s", "idempotency_hash", "host"),
                 ),
             ),
@@ -81,7 +74,7 @@ def test_a_log_of_ingress_nginx_as_documented_gives_the_requests_that_it_met(
     with _nginx(tmp_path, gateway, api, documented):
         began = call_all(gateway)
 
-    assert_kept(Told("nginx-json", rows(KEY, without=("user_agent", "host")), _BOTH), tmp_path / "log", began)
+    assert_kept(Told("nginx-json", rows(without=("user_agent", "host")), _BOTH), tmp_path / "log", began)
 
 
 @contextmanager
