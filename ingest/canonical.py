@@ -9,7 +9,7 @@ from typing import Final
 from ingest.formats import Format
 
 _TO_MS: Final = {"s": "* 1e3", "ms": "", "us": "/ 1e3", "ns": "/ 1e6"}
-_TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": "", "ns": "/ 1e3"}
+_TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": ""}
 _EARLIEST_US: Final = 946_684_800_000_000  # 2000-01-01
 _LATEST_US: Final = 4_102_444_800_000_000  # 2100-01-01
 
@@ -115,7 +115,7 @@ def canonical_sql(layout: Format, records: str) -> str:
             ),
             code IS NOT NULL OR status >= 400 AS is_error,
             CASE
-                WHEN code IS NOT NULL THEN 'upstream'
+                WHEN code IS NOT NULL OR {_said_upstream(layout)} THEN 'upstream'
                 WHEN status < 400 THEN CASE WHEN {_upstream_answered(layout)} THEN 'upstream' ELSE 'gateway' END
                 WHEN is_html OR status IN ({_PROXY_STATUSES}) OR NOT {_upstream_answered(layout)} THEN 'gateway'
                 WHEN status = 400 AND method IS NULL THEN 'gateway'
@@ -209,16 +209,23 @@ def _upstream_answered(layout: Format) -> str:
     answered = f"status NOT IN ({_PROXY_STATUSES})"
     if layout.has("upstream_status"):
         answered = f"coalesce(upstream_status > '-' AND upstream_status NOT IN ('0', '000', '-1'), {answered})"
-    if layout.has("answered_by"):
-        cases = [
-            f"WHEN answered_by IN ({', '.join(map(_quoted, words))}) THEN {truth}"
-            for words, truth in ((layout.by_upstream, "true"), (layout.by_gateway, "false"))
-            if words
-        ]
-        if bool(layout.by_upstream) != bool(layout.by_gateway):
+    if layout.by_upstream or layout.by_gateway:
+        cases = [f"WHEN {_answered_by(words)} THEN false" for words in (layout.by_gateway,) if words]
+        cases += [f"WHEN {_answered_by(words)} THEN true" for words in (layout.by_upstream,) if words]
+        if not (layout.by_upstream and layout.by_gateway):
             cases.append(f"WHEN answered_by > '-' THEN {'false' if layout.by_upstream else 'true'}")
         answered = f"CASE {' '.join(cases)} ELSE {answered} END"
     return f"({answered})"
+
+
+def _said_upstream(layout: Format) -> str:
+    """SQL that says whether the log names the API as who answered: then even a 503 and a page of HTML are its own."""
+    return f"coalesce({_answered_by(layout.by_upstream)}, false)" if layout.by_upstream else "false"
+
+
+def _answered_by(words: tuple[str, ...]) -> str:
+    """SQL that says whether `answered_by` is one of `words`, of which an empty one stands for no value."""
+    return f"coalesce(nullif(answered_by, '-'), '') IN ({', '.join(map(_quoted, words))})"
 
 
 def _quoted(text: str) -> str:
@@ -234,6 +241,10 @@ def _ts_us(field: str, layout: Format) -> str:
             return f"epoch_us(try_strptime({field}, '%d/%b/%Y:%H:%M:%S %z'))"
         case "epoch":
             raise ValueError("the magnitude of `ts` decides its unit; settle it before the SQL is built")
+        case "ns":
+            # Of a number of nanoseconds DOUBLE keeps no more than every 256th.
+            whole = f"(TRY_CAST({field} AS BIGINT) + 500) // 1000"
+            return f"coalesce({whole}, TRY_CAST(round(TRY_CAST({field} AS DOUBLE) / 1e3) AS BIGINT))"
         case _ if unit in _TO_US:
             return f"TRY_CAST(round(TRY_CAST({field} AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
         case _:

@@ -239,16 +239,18 @@ def _micros(text: str | None, layout: Format, zone: ZoneInfo) -> int | None:
     """The time that `text` says, as the unit of `layout` has it, or in whatever form it is written."""
     if text is None:
         return None
-    unit = layout.unit("ts")
     try:
         number = float(text)
     except ValueError:
         return micros(text.replace("\t", " "), zone)
     if not math.isfinite(number):
         return None
+    unit = layout.unit("ts")
+    unit = unit if unit in EPOCHS else epoch_unit(number)
+    if unit == "ns" and text.isdecimal():
+        return (int(text) + 500) // 1000  # of so many digits a float keeps no more than 53 bits
     # Halves away from zero, as in SQL.
-    value = abs(number) * EPOCHS[unit if unit in EPOCHS else epoch_unit(number)]
-    return int(math.copysign(math.floor(value + 0.5), number))
+    return int(math.copysign(math.floor(abs(number) * EPOCHS[unit] + 0.5), number))
 
 
 def _unless_missing(value: str | None, layout: Format) -> str | None:

@@ -71,7 +71,7 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     `given` decides on the format without a vote, and `given_as` says who gave it. Raises BadInput where no format fits
     any record.
     """
-    votes = list(_votes(head, given))
+    votes = list(head_votes(head, given))
     counted = Counter(map(str, votes))
     known = Counter((vote.wrappers, vote.format_name) for vote in votes if vote.format_name)
     if not known and given is None:
@@ -92,7 +92,8 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     return Detection(layout, dict(counted), decision, frame, tuple(records), wrappers)
 
 
-def _votes(head: bytes, given: Format | None) -> Iterator[Vote]:
+def head_votes(head: bytes, given: Format | None = None) -> Iterator[Vote]:
+    """What each record of `head` is."""
     fields = _fields_directive(head)
     of_fields = identify.of_fields(fields) if fields else None
     for record in _head_records(head):
@@ -164,18 +165,26 @@ def _with_fields(name: str, layout: Format, head: bytes) -> Format:
     records = (line for line in head.split(b"\n") if line.strip() and not line.startswith(b"#"))
     blank = "\t" if b"\t" in next(records, b"") else " "
     wanted = {column: _place([str(key) for (key,) in keys], names) for column, keys in layout.columns.items()}
-    places = {at: (column, words) for column, (at, words) in wanted.items() if words}
-    if missing := [column for column in ("ts", "status") if column not in {column for column, _ in places.values()}]:
+    columns_at: dict[int, list[str]] = {}
+    for column, (at, words) in wanted.items():
+        if words:
+            columns_at.setdefault(at, []).append(column)
+    if missing := [column for column in ("ts", "status") if not wanted[column][1]]:
         raise BadInput(f"{name}: the #Fields: line names nothing for {' and '.join(missing)} of {layout.name}")
     value = f"[^{blank}\r\n]*"
     parts = []
     at = 0
     while at < len(names):
-        column, words = places.get(at, ("", 1))
-        values = blank.join([value] * words)
-        parts.append(f"(?P<{column}>{values})" if column else value)
+        here = columns_at.get(at, [])
+        words = max((wanted[column][1] for column in here), default=1)
+        group = blank.join([value] * words)
+        for column in here:  # two columns may be made of one field
+            group = f"(?P<{column}>{group})"
+        parts.append(group)
         at += words
-    columns: dict[str, tuple[FieldPath, ...]] = {column: ((column,),) for column, _ in places.values()}
+    columns: dict[str, tuple[FieldPath, ...]] = {
+        column: ((column,),) for at in sorted(columns_at) for column in reversed(columns_at[at])
+    }
     # A date and a time in two columns have between them what separates columns.
     units = layout.units | ({"ts": f"%Y-%m-%d{blank}%H:%M:%S"} if wanted["ts"][1] > 1 else {})
     pattern = "^" + blank.join(parts) + r"\s*$"
@@ -238,7 +247,7 @@ def _unknown(head: bytes, votes: list[Vote]) -> str:
     if kind == "json":
         return f"{found}. They are JSON: pass --mapping FILE that says where time and status are (docs/formats.md)."
     if kind == "not_json":
-        return f"{found}. They start like JSON and are none: see `errata detect`."
+        return f"{found}. They start like JSON and are none."
     if all("," in vote.record for vote in votes):
         return (
             f"{found}. They look like comma-separated values, which do not say what they are: pass --mapping FILE "

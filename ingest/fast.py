@@ -15,7 +15,7 @@ _NUMBERS: Final = {"latency_ms": "DOUBLE", "status": "SMALLINT", "response_bytes
 _KEPT: Final = frozenset({"upstream_status"})
 # What decides something before redaction, where the usual markers are dropped once for all rows that have them.
 _DECIDES: Final = frozenset({"method", "path", "body", "code"})
-_EPOCHS: Final = frozenset({"epoch", "s", "ms", "us", "ns"})
+_EPOCHS: Final = frozenset({"epoch", "s", "ms", "us"})
 _ENVELOPE: Final = json.dumps(
     dict.fromkeys(("object", "code", "message", "request_id", "docs_url"), "VARCHAR") | {"details": "JSON"}
 )
@@ -177,7 +177,7 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     if _kind(name, layout) != "VARCHAR" or name in _KEPT or (name == "ts" and layout.unit("ts") in _EPOCHS):
         return f"{value} AS {alias}"
     is_fallback = name in {"method", "path"} and layout.has("request_line")
-    if set(layout.missing) <= set(MISSING) and not is_fallback:
+    if set(layout.missing) <= set(MISSING) and not is_fallback and name != "code":
         return f"nullif({value}, '') AS {alias}" if name in _DECIDES else f"{value} AS {alias}"
     return f"{_unless_missing(value, layout)} AS {alias}"
 
