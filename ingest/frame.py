@@ -4,13 +4,13 @@ Knows how records are laid out in bytes. Knows no format.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from ingest.documents import split
+from ingest.documents import Document, split
 from ingest.source import CHUNK_BYTES, LONGEST_LINE, TAIL_BYTES, Chunk, Reader
 from ingest.unwrap import Inner, join, unwrap
 
@@ -89,7 +89,7 @@ def _wrapped(reader: Reader, layers: int, first_line: int) -> Iterator[Part]:
         if part.lines:
             yield part
     if rest:
-        yield _carried(rest, layers, line, offset, is_end=True)[0]
+        yield replace(_carried(rest, layers, line, offset, is_end=True)[0], is_ended=False)
 
 
 def _lines(chunk: Chunk) -> list[bytes]:
@@ -102,7 +102,10 @@ def _lines(chunk: Chunk) -> list[bytes]:
 def _carried(
     lines: list[bytes], layers: int, first_line: int, offset: int, *, is_end: bool
 ) -> tuple[Part, list[bytes]]:
-    """The part of `lines` up to the first that belongs to a record which is not whole, and the lines from there on."""
+    """The part of `lines` up to the first that belongs to a record which is not whole, and the lines from there on.
+
+    With `is_end` whoever calls gives up on what is not whole.
+    """
     joined = join([line.rstrip(b"\r\n") for line in lines], is_end=is_end)
     read = len(lines) if joined.open_from is None else joined.open_from
     starts = np.cumsum([0, *map(len, lines)])
@@ -120,7 +123,7 @@ def _carried(
         first_line + read,
         offset + int(starts[read]),
         _tail(lines[:read]),
-        not is_end and (not read or lines[read - 1].endswith(b"\n")),
+        not read or lines[read - 1].endswith(b"\n"),
         places,
     )
     return part, lines[read:]
@@ -152,19 +155,34 @@ def _inside(carrier: Inner, layers: int) -> list[Inner]:
 
 def _documents(reader: Reader, layers: int, first_line: int) -> Iterator[Part]:
     """Parts that end where a JSON value does."""
-    data, line, offset = b"", first_line, reader.position
+    data, line, offset, is_begun = b"", first_line, reader.position, False
     while fresh := reader.take(CHUNK_BYTES):
         data += fresh
-        part = _values(data, layers, line, offset, is_end=len(data) > LONGEST_LINE + CHUNK_BYTES)
-        data, line, offset = data[part.byte_end - offset :], part.next_line, part.byte_end
-        if part.lines:
+        found = split(data, is_end=False)
+        if len(data) - found[1] > LONGEST_LINE + CHUNK_BYTES:
+            found = _given_up(data)
+        part, is_begun = _values(data, found, layers, line, offset, is_begun=is_begun)
+        if part.byte_end > offset:
             yield part
-    if data.strip():
-        yield _values(data, layers, line, offset, is_end=True)
+        data, line, offset = data[part.byte_end - offset :], part.next_line, part.byte_end
+    if data:
+        part, _ = _values(data, split(data, is_end=True), layers, line, offset, is_begun=is_begun)
+        yield replace(part, is_ended=not data.strip())
 
 
-def _values(data: bytes, layers: int, first_line: int, offset: int, *, is_end: bool) -> Part:
-    documents, taken = split(data, is_end=is_end)
+def _given_up(data: bytes) -> tuple[list[Document], int]:
+    """The document that `data` starts with as it is, though more may belong to it."""
+    first, *others = split(data, is_end=True)[0]
+    return [first], others[0].offset if others else len(data)
+
+
+def _values(
+    data: bytes, settled: tuple[list[Document], int], layers: int, first_line: int, offset: int, *, is_begun: bool
+) -> tuple[Part, bool]:
+    """The part of the `settled` documents of `data`, as `split` gives them, and whether one starts on the line in which
+    it ends; `is_begun` says the same of the part before.
+    """
+    documents, taken = settled
     ends = np.flatnonzero(np.frombuffer(data, np.uint8, taken) == ord("\n"))
     found = [
         (inner, document)
@@ -179,16 +197,17 @@ def _values(data: bytes, layers: int, first_line: int, offset: int, *, is_end: b
         np.array([len(document.data) for _, document in found], np.int64),
         [inner.received_us for inner, _ in found],
     )
-    ended = np.unique(lines[lines < len(ends)])
-    return Part(
+    begun = np.unique(np.append(lines, [0] * is_begun))
+    part = Part(
         _as_chunk([inner.data for inner, _ in found]),
-        len(found) + len(ends) - len(ended),
+        len(found) + len(ends) - len(begun[begun < len(ends)]),
         first_line + len(ends),
         offset + taken,
         data[max(0, taken - TAIL_BYTES) : taken],
-        not is_end,
+        True,
         places,
     )
+    return part, len(ends) in begun
 
 
 def _as_chunk(records: list[bytes]) -> Chunk:
