@@ -74,7 +74,6 @@ def is_document_stream(head: bytes) -> bool:
 
 
 _WINDOW: Final = 1 << 14  # an error costs as much time as the text before it is long
-_LONGEST_LITERAL: Final = 16
 _LEAST_TOO_DEEP: Final = 512
 # Only the end of a value is of interest, so integers become floats: the digits of an integer are limited.
 _DECODER: Final = json.JSONDecoder(strict=False, parse_int=float)
@@ -82,6 +81,7 @@ _DECODER: Final = json.JSONDecoder(strict=False, parse_int=float)
 _SEPARATORS: Final = re.compile(r"(?:[\s,\[\]\ufeff]|\\n)*")
 _SEPARATED: Final = re.compile(r"(?:[ \t\r,]|\\n)*")
 _NEXT: Final = re.compile(r'\n([ \t]*)(?=[{\[])|\}(?=\{")')
+_CUT: Final = re.compile(r"[\w.+\-\\\s]{0,16}\Z")  # the start of a literal, a number or an escape
 _ARRAY: Final = re.compile(r"\[\s*(?:[{\[\]]|\Z)")
 
 
@@ -141,7 +141,7 @@ def _extent(text: str, start: int, *, is_end: bool) -> tuple[int, int, bool] | N
 
 def _may_go_on(error: json.JSONDecodeError, text: str) -> bool:
     """Whether all that is wrong may be that `text` ends: inside a string, a number or a literal, or between them."""
-    return error.msg.startswith("Unterminated string") or error.pos > len(text) - _LONGEST_LITERAL
+    return error.msg.startswith("Unterminated string") or _CUT.match(text, error.pos) is not None
 
 
 def _next(text: str, start: int, after: int) -> int | None:
