@@ -55,6 +55,11 @@ class Call:
         return f"req_{self.name}"
 
     @property
+    def is_long(self) -> bool:
+        """Whether the answer is longer than what the documentation has a gateway log of it, 8 KiB."""
+        return len(self.details) > 100
+
+    @property
     def docs_url(self) -> str | None:
         """Where the API's documentation has the code."""
         return self.code and f"https://docs.example/errors#{self.code}"
@@ -71,6 +76,15 @@ CALLS: Final = (
         method="POST",
         message='The body has 2 faults: "to" and "text".\nSee details\\issue.',
         details=(("to", f"{PHONE} is no number in Zürich"), ("text", "is empty")),
+    ),
+    Call(
+        "long",
+        "/v1/messages",
+        400,
+        "validation_failed",
+        method="POST",
+        message="The body has 300 faults.",
+        details=tuple((f"to.{place}", "is no number") for place in range(300)),
     ),
     Call("keyless", "/v1/messages", 401, "missing_api_key", message="No API key was supplied.", has_caller=False),
     Call(

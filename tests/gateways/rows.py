@@ -36,7 +36,7 @@ def rows(
             "idempotency_hash": call.idempotency_key and _fingerprint(call.idempotency_key)[:16],
             "origin": "upstream" if call.has_answer else "gateway",
             "gateway_reason": None if call.has_answer else gateway_reason,
-            "body_state": (body_state if call.has_answer else page_state) if call.status >= 400 else None,
+            "body_state": _state(call, body_state if call.has_answer else page_state),
             "host": HOST,
             **_said(call, is_logged=body_state == "whole"),
             **dict.fromkeys(without),
@@ -45,12 +45,22 @@ def rows(
     ]
 
 
+def _state(call: Call, logged: str) -> str | None:
+    if call.status < 400:
+        return None
+    return "truncated" if call.is_long and logged == "whole" else logged
+
+
 def _said(call: Call, *, is_logged: bool) -> Row:
     """What only the body of an error says."""
     if not is_logged or not call.code:
         return dict.fromkeys(("message", "docs_url", "details"))
     details = [{"field": field, "issue": _masked(issue)} for field, issue in call.details]
-    return {"message": _masked(call.message), "docs_url": call.docs_url, "details": details or None}
+    return {
+        "message": _masked(call.message),
+        "docs_url": call.docs_url,
+        "details": None if call.is_long else details or None,
+    }
 
 
 def _path(call: Call) -> str:
