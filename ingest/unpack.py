@@ -20,7 +20,10 @@ BOMB_BYTES: Final = 1 << 28
 BOMB_RATIO: Final = 250  # logs come to a tenth or a hundredth of their size, a bomb to less than a thousandth
 PEEK_BYTES: Final = 512
 _MOST_LAYERS: Final = 4
+_PACKED_AT_ONCE: Final = 1 << 17
+_SMALL_PIECE: Final = 1 << 12
 _MOST_AT_ONCE: Final = 1 << 18
+_ZSTD_PIECE: Final = 1 << 9
 _MOST_MEMORY: Final = 1 << 27
 # The decoder holds a little more than the dictionary; the next larger dictionary has 192 MiB.
 _MOST_XZ_MEMORY: Final = _MOST_MEMORY + (16 << 20)
@@ -57,6 +60,7 @@ class Expected:
 class _Transcoder:
     """UTF-16 to UTF-8; U+FFFD where a code unit is broken. It is at the end of a member unless inside a character."""
 
+    needs_input = True
     unused_data = b""
 
     def __init__(self, encoding: str) -> None:
@@ -66,49 +70,79 @@ class _Transcoder:
     def eof(self) -> bool:
         return not self._decoder.getstate()[0]
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes, _: int) -> bytes:
         return self._decoder.decode(data).encode()
 
 
 class _Copier:
     """What zip and tar store as it is."""
 
-    eof = True
+    needs_input = eof = True
     unused_data = b""
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes, _: int) -> bytes:
         return data
+
+
+class _ZstdFrame:
+    """A frame of zstd, unpacked piece by piece: the library gives all of a piece, a byte of which can be 32 KiB."""
+
+    def __init__(self) -> None:
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY).decompressobj()
+        self._packed = b""
+        self._passed = 0
+
+    @property
+    def eof(self) -> bool:
+        return self._frame.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self._passed >= len(self._packed)
+
+    @property
+    def unused_data(self) -> bytes:
+        return self._frame.unused_data + self._packed[self._passed :]
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        if data:
+            self._packed, self._passed = data, 0
+        fresh: list[bytes] = []
+        size = 0
+        while size < most and not self.needs_input and not self.eof:
+            try:
+                fresh.append(self._frame.decompress(self._packed[self._passed : self._passed + _ZSTD_PIECE]))
+            except zstandard.ZstdError:
+                if not size:
+                    raise
+                break
+            self._passed += _ZSTD_PIECE
+            size += len(fresh[-1])
+        return b"".join(fresh)
 
 
 @dataclass(frozen=True)
 class _Codec:
-    """One way of packing: what unpacks a member, and how many packed bytes it is given at once.
+    """One way of packing: what unpacks a member, and what there may be but members.
 
-    `is_bounded` says that it can be told how much to give, `is_single` that what follows a member is none of its own.
-    `padding` may stand between and behind members (gzip manual, "Invoking gzip"; .xz file format, "Stream Padding").
+    `padding` stands between and behind them (gzip manual, "Invoking gzip"; .xz file format, "Stream Padding").
+    `is_single` says that what follows the first is not of the stream.
     """
 
     member: Callable[[], Any]
-    piece: int = 1 << 17
-    is_bounded: bool = True
-    is_single: bool = False
     padding: bytes = b"\0"
+    is_single: bool = False
 
 
 _CODECS: Final = {
     "gzip": _Codec(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)),
     "bzip2": _Codec(BZ2Decompressor),
     "xz": _Codec(lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, _MOST_XZ_MEMORY)),
-    # A piece of zstd is unpacked whole, and a byte of it can stand for 32 KiB.
-    "zstd": _Codec(
-        lambda: zstandard.ZstdDecompressor(max_window_size=_MOST_MEMORY).decompressobj(),
-        piece=1 << 9,
-        is_bounded=False,
-    ),
-    "deflate": _Codec(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE), is_single=True, padding=b""),
-    "stored": _Codec(_Copier, is_bounded=False, padding=b""),
-    "utf-16-le": _Codec(lambda: _Transcoder("utf-16-le"), is_bounded=False, padding=b""),
-    "utf-16-be": _Codec(lambda: _Transcoder("utf-16-be"), is_bounded=False, padding=b""),
+    "zstd": _Codec(_ZstdFrame),
+    "deflate": _Codec(lambda: igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_DEFLATE), b"", is_single=True),
+    "stored": _Codec(_Copier, b""),
+    "utf-16-le": _Codec(lambda: _Transcoder("utf-16-le"), b""),
+    "utf-16-be": _Codec(lambda: _Transcoder("utf-16-be"), b""),
 }
 _MAGIC: Final = {
     "gzip": rb"\x1f\x8b",
@@ -167,6 +201,8 @@ class Unpacked:
         self._is_inside = False
         self._is_done = False
         self._packed = b""
+        self._passed = 0
+        self._piece_bytes = _PACKED_AT_ONCE
         self._ready = memoryview(b"")
         self._failure: Exception | None = None
         self._expected = expected
@@ -241,21 +277,23 @@ class Unpacked:
     def _has_packed(self) -> bool:
         """Whether there is something to decompress, read now if need be."""
         while not self._is_done:
-            if not self._packed and (not self._is_inside or getattr(self._member, "needs_input", True)):
-                self._packed = self._stored.read(self._codec.piece)
+            if self._passed == len(self._packed) and (not self._is_inside or self._member.needs_input):
+                self._packed, self._passed = self._stored.read(_PACKED_AT_ONCE), 0
                 if not self._packed:
                     return False
-            if not self._is_inside:
-                self._packed = self._packed.lstrip(self._codec.padding)
-            if self._packed or self._is_inside:
+            if not self._is_inside and self._packed[self._passed : self._passed + 1] == self._codec.padding:
+                self._packed, self._passed = self._packed[self._passed :].lstrip(self._codec.padding), 0
+            if self._is_inside or self._passed < len(self._packed):
                 return True
         return False
 
     def _decompressed(self, most: int) -> bytes:
-        packed, self._packed = self._packed, b""
+        piece = self._packed[self._passed : self._passed + self._piece_bytes]
+        self._passed += len(piece)
+        self._piece_bytes = _PACKED_AT_ONCE
         self._is_inside = True
         try:
-            fresh: bytes = self._member.decompress(packed, *([most] if self._codec.is_bounded else []))
+            fresh: bytes = self._member.decompress(piece, most)
         except _DAMAGED as error:
             # Neither library has a class for it.
             if "memory" in str(error).lower():
@@ -264,7 +302,10 @@ class Unpacked:
                 ) from error
             raise EOFError(str(error)) from error
         if self._member.eof:
-            self._packed = self._member.unused_data
+            if unused := len(self._member.unused_data):
+                self._passed -= unused
+                # What is not used has been copied: of thousands of small members that would be most of the time.
+                self._piece_bytes = _SMALL_PIECE
             self._is_done = self._codec.is_single
             self._member = self._codec.member()
             self._is_inside = False
