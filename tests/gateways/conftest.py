@@ -50,16 +50,22 @@ def needs(package: str, file: str) -> pytest.MarkDecorator:
 
 @dataclass(frozen=True)
 class Told:
-    """What the documentation of a format tells to configure, and the rows that must come of it, with `durations`."""
+    """What a gateway is told to log, and the rows that must come of it, with `durations`.
+
+    The documentation of the format tells it, in `snippet`; where a gateway needs not be told, `stock` is what its
+    package is configured with.
+    """
 
     layout: str
     rows: Sequence[Row]
     durations: Sequence[str] = ()
     snippet: str = "configure"
+    stock: str = ""
 
     def configuration(self, folder: Path) -> str:
-        """The snippet, with its log as `log` in `folder`."""
-        return re.sub(r"/var/log/[\w/.]+", str(folder / "log"), formats()[self.layout].docs[self.snippet])
+        """The text of the configuration, with its log as `log` in `folder`."""
+        text = self.stock or formats()[self.layout].docs[self.snippet]
+        return re.sub(r"/var/log/[\w/.]+", str(folder / "log"), text)
 
 
 @contextmanager

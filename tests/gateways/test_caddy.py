@@ -1,4 +1,4 @@
-"""What the documentation has Caddy log, and what becomes of it."""
+"""What Caddy logs as the documentation tells it, and what becomes of it."""
 
 import signal
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ _TOLD: Final = Told("caddy", rows(), ("latency_ms",))
 pytestmark = needs("caddy", "/usr/bin/caddy")
 
 
-def test_a_log_of_caddy_as_documented_gives_the_requests_that_it_met_and_has_no_key(
+def test_a_log_of_caddy_gives_the_requests_that_it_met_and_has_no_key(
     api: Address, gateway: Address, tmp_path: Path
 ) -> None:
     with _caddy(tmp_path, gateway, api):

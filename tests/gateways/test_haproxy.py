@@ -1,4 +1,4 @@
-"""What the documentation has HAProxy log, and what becomes of it."""
+"""What HAProxy logs as the documentation tells it, and what becomes of it."""
 
 import signal
 from collections.abc import Iterator
@@ -47,7 +47,7 @@ pytestmark = needs("haproxy", "/usr/sbin/haproxy")
         ),
     ],
 )
-def test_a_log_of_haproxy_as_documented_gives_the_requests_that_it_met(
+def test_a_log_of_haproxy_gives_the_requests_that_it_met(
     api: Address, gateway: Address, tmp_path: Path, told: Told, zone: str
 ) -> None:
     with _haproxy(tmp_path, gateway, api, told, zone):

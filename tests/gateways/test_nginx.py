@@ -1,4 +1,4 @@
-"""What the documentation has nginx log, and what becomes of it."""
+"""What nginx logs as the documentation tells it, or as it is installed, and what becomes of it."""
 
 import re
 import signal
@@ -51,12 +51,13 @@ pytestmark = needs("nginx", "/usr/sbin/nginx")
                     odd_agent=_ESCAPED,
                     without=("request_id", "org_id", "key_id", "code", "retry_after_s", "idempotency_hash", "host"),
                 ),
+                stock="access_log /var/log/nginx/access.log;",
             ),
             id="combined",
         ),
     ],
 )
-def test_a_log_of_nginx_as_documented_gives_the_requests_that_it_met(
+def test_a_log_of_nginx_gives_the_requests_that_it_met(
     api: Address, gateway: Address, tmp_path: Path, told: Told
 ) -> None:
     with _nginx(tmp_path, gateway, api, told.configuration(tmp_path)):
@@ -65,9 +66,7 @@ def test_a_log_of_nginx_as_documented_gives_the_requests_that_it_met(
     assert_kept(told, tmp_path / "log", began)
 
 
-def test_a_log_of_ingress_nginx_as_documented_gives_the_requests_that_it_met(
-    api: Address, gateway: Address, tmp_path: Path
-) -> None:
+def test_a_log_of_ingress_nginx_gives_the_requests_that_it_met(api: Address, gateway: Address, tmp_path: Path) -> None:
     # What the controller makes of its ConfigMap.
     (template,) = re.findall("log-format-upstream: ('.*')", formats()["ingress-nginx"].docs["configure"])
     documented = f"log_format upstreaminfo escape=json {template}; access_log {tmp_path}/log upstreaminfo;"
