@@ -24,6 +24,7 @@ class ExitCode(IntEnum):
 
 _COMMANDS: Final = {
     "ingest": ("ingest.cli:ingest", "Read gateway logs into the lake."),
+    "detect": ("ingest.detect_cli:detect", "Say how logs would be read, and what they lack."),
     "ask": ("analysis.cli:ask", "Answer one question; without a name, list them."),
     "sql": ("analysis.cli:sql", "Run SQL over the lake, or open a prompt."),
     "explain": ("analysis.cli:explain", "Tell the story of one request."),
