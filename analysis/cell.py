@@ -17,6 +17,7 @@ _TITLES: Final = {
     "previous_errors": "Before",
     "name": "Source",
     "reject_reasons": "Why",
+    "rejected_codes": "Codes rejected",
     "is_cut": "Log cut",
     "truncated_bodies": "Cut bodies",
     "absent_bodies": "No body",

@@ -35,6 +35,7 @@ from ingest.schema import (
     Column,
     LakeDamaged,
     arrow_schema,
+    check_columns,
     check_path,
     database_path,
     table_path,
@@ -123,7 +124,9 @@ def snapshot_files(lake: Path) -> dict[str, list[str]]:
     log = root / "_delta_log"
     try:
         _check_commits(log)
-        uris = DeltaTable(str(root)).file_uris()
+        table = DeltaTable(str(root))
+        check_columns(root, (field.name for field in table.schema().fields))
+        uris = table.file_uris()
     except (FileNotFoundError, TableNotFoundError):
         raise LakeDamaged(f"{log}: expected the log of a Delta table, found none; restore it from a backup") from None
     except (DeltaError, OSError, ValueError) as error:

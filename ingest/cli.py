@@ -43,8 +43,10 @@ def ingest(
 ) -> None:
     """Read gateway logs into the lake.
 
-    A PATH is a file, a folder, a glob or - for standard input; plain, gzip or zstd. What the lake already holds is
-    known by its content and not read twice, so a nightly run over the same folder adds only what is new.
+    A PATH is a file, a folder, a glob or - for standard input; plain or packed (gzip, bzip2, xz, zstd, tar, zip), in any
+    format that `errata detect --formats` lists, bare or inside what Docker, Kubernetes, syslog, a log shipper or a cloud
+    puts around it. What the lake already holds is known by its content and not read twice, so a nightly run over the
+    same folder adds only what is new.
     """
     from ingest.fingerprint import load_key
     from ingest.run import ingest as run
@@ -133,6 +135,7 @@ def _tell(step: Any) -> None:
             err=True,
         )
     if progress.is_cut:
-        click.echo(f"{step.name}: the compressed stream is cut; what it held up to there was kept", err=True)
+        reason = progress.refused or "the compressed stream is cut"
+        click.echo(f"{step.name}: {reason}; what it held up to there was kept", err=True)
     if progress.waits:
         click.echo(f"{step.name}: the last line has no end yet; the next run takes it", err=True)

@@ -80,7 +80,7 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     wrappers, winner = max(known, key=lambda pair: known[pair]) if known else ((), None)
     if given:
         wrappers = max(around, key=lambda found: around[found]) if around else ()
-    layout = given or formats()[str(winner)]
+    layout = replace(given, is_given=True) if given else formats()[str(winner)]
     records = [vote.record for vote in votes if vote.wrappers == wrappers and (given or vote.format_name == winner)]
     count = sum(vote.format_name == winner for vote in votes)
     decision = given_as or f"detected: {count} of the first {len(votes)} records"

@@ -24,7 +24,7 @@ from deltalake.transaction import AddAction
 
 from ingest.parse import Batch
 from ingest.redact import Redacted
-from ingest.schema import SOURCES, BadInput, LakeDamaged, check_path, table_path, table_schema
+from ingest.schema import SOURCES, BadInput, LakeDamaged, check_columns, check_path, table_path, table_schema
 
 _PARTITIONS: Final = ["kind", "day"]
 _ROWS_A_GROUP: Final = 1 << 17
@@ -87,7 +87,9 @@ def open_table(lake: Path) -> DeltaTable:
         commits = sorted(log.glob("*.json"))
         if commits and commits[-1].stat().st_size == 0:
             raise LakeDamaged(f"{commits[-1]}: this commit is empty; delete it and ingest the last sources again")
-        return DeltaTable(str(table.resolve()))
+        found = DeltaTable(str(table.resolve()))
+        check_columns(table, (field.name for field in found.schema().fields))
+        return found
     except TableNotFoundError:
         raise LakeDamaged(f"{log}: expected the log of a Delta table, found none; restore it from a backup") from None
     except (DeltaError, OSError, ValueError) as error:

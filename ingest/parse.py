@@ -45,7 +45,8 @@ class Batch:
 class Progress:
     """How far a source was read, counted as it goes: lines = requests + rejects + skipped.
 
-    `to_byte` is where the next run goes on. `waits` says that an unended last line was left for it.
+    `to_byte` is where the next run goes on. `is_cut` says that the compressed stream ended too early, `refused` why the
+    rest of it was not unpacked, and `waits` that an unended last line was left for the next run.
     """
 
     to_byte: int
@@ -59,6 +60,7 @@ class Progress:
     first_us: int | None = None
     last_us: int | None = None
     is_cut: bool = False
+    refused: str = ""
     waits: bool = False
 
     @property
@@ -220,7 +222,7 @@ def parse(reader: Reader, lanes: Lanes, detection: Detection, source_id: str, pr
                 yield _finished(running, progress)
         while running:
             yield _finished(running, progress)
-    progress.is_cut = reader.is_cut
+    progress.is_cut, progress.refused = reader.is_cut, reader.refused
 
 
 _NO_RECORDS: Final = Chunk(np.empty(0, np.uint8), np.zeros(1, np.int64), 0, 0)

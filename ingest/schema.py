@@ -5,6 +5,7 @@ the Arrow schemas, the views and the data dictionary in the docs are derived fro
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -81,7 +82,12 @@ SOURCE_COLUMNS: Final = (
     Column("head_bytes", pa.int64(), "bytes", "how much of the head the fingerprint covers"),
     Column("name", pa.string(), "", "path it was read from, redacted; - for standard input"),
     Column("stored_hash", pa.string(), "", "SHA-256 of size, head and tail as stored: tells an unchanged file unread"),
-    Column("compression", pa.string(), "", "none, gzip, zstd, bz2 or xz"),
+    Column(
+        "compression",
+        pa.string(),
+        "",
+        "none, or the layers from the outside: gzip, bzip2, xz, zstd, deflate, utf-16-le, joined by +",
+    ),
     Column("gateway", pa.string(), "", "log format that was decided on"),
     Column("decision", pa.string(), "", "why: detected with its share of the votes, --format, or --mapping"),
     Column("first_line", pa.int64(), "", "first line of this step; a grown source has a step per ingest"),
@@ -104,7 +110,7 @@ SOURCE_COLUMNS: Final = (
     Column("errors", pa.int64(), "", "those of them that are errors"),
     Column("rejects", pa.int64(), "", "lines that are no readable request"),
     Column("skipped", pa.int64(), "", "blank lines, comments, control messages and the further lines of a record"),
-    Column("is_cut", pa.bool_(), "", "the compressed stream ended before its end marker"),
+    Column("is_cut", pa.bool_(), "", "the compressed stream ended before its end marker, or was refused as a bomb"),
     Column("first_ts", UTC_MICROSECONDS, "UTC", "earliest request of this step"),
     Column("last_ts", UTC_MICROSECONDS, "UTC", "latest request of this step"),
     Column("ingested_at", UTC_MICROSECONDS, "UTC", "when the step was committed"),
@@ -152,6 +158,16 @@ def check_path(path: Path) -> None:
     """Raises BadInput where the engines could not read a lake at `path`, for a character in its name."""
     if unreadable := _UNREADABLE.search(str(path)):
         raise BadInput(f"{path}: a lake cannot be in a path with {unreadable[0]!r}; rename the folder")
+
+
+def check_columns(table: Path, names: Iterable[str]) -> None:
+    """Raises BadInput where the table of a lake with the columns `names` was made by an earlier version of errata."""
+    missing = sorted(set(table_schema().names) - set(names))
+    if missing:
+        raise BadInput(
+            f"{table.parent}: made by an earlier version of errata, which had no column {', '.join(missing)}; "
+            "ingest its logs into a new lake"
+        )
 
 
 def table_path(lake: Path) -> Path:

@@ -11,10 +11,11 @@
 --   lines: lines read
 --   requests: rows added to requests
 --   rejects: lines that are no readable request
---   skipped: blank lines and comments
+--   skipped: blank lines, comments, control messages and the further lines of a record
 --   is_conserved: lines = requests + rejects + skipped; false is a fault of the ingest
 --   is_cut: its compressed stream ended before its end marker
 --   reject_reasons: why and how often, the most frequent first
+--   rejected_codes: error codes of the rejects whose time or status is unusable, the most frequent first
 --   errors: requests that are errors
 --   whole_bodies: errors whose body the log holds
 --   truncated_bodies: errors whose body the log cut
@@ -48,6 +49,20 @@ reject_counts AS (
     SELECT source_id, reason, count(*) AS rejected
     FROM rejects
     WHERE for_source IS NULL OR source_id = for_source
+    GROUP BY ALL
+),
+rejected_code_counts AS (
+    SELECT source_id, code, count(*) AS rejected
+    FROM rejects
+    WHERE code IS NOT NULL
+      AND (for_source IS NULL OR source_id = for_source)
+    GROUP BY ALL
+),
+rejected_code_texts AS (
+    SELECT
+        source_id,
+        array_to_string(list(code || ' ' || rejected ORDER BY rejected DESC, code), ', ') AS rejected_codes
+    FROM rejected_code_counts
     GROUP BY ALL
 ),
 reject_texts AS (
@@ -150,6 +165,7 @@ SELECT
     ledger.lines = ledger.requests + ledger.rejects + ledger.skipped AS is_conserved,
     ledger.is_cut,
     reject_texts.reject_reasons,
+    rejected_code_texts.rejected_codes,
     coalesce(bodies.errors, 0) AS errors,
     coalesce(bodies.whole_bodies, 0) AS whole_bodies,
     coalesce(bodies.truncated_bodies, 0) AS truncated_bodies,
@@ -164,6 +180,7 @@ SELECT
     data_through() AS data_through
 FROM ledger
 LEFT JOIN reject_texts ON reject_texts.source_id = ledger.source_id
+LEFT JOIN rejected_code_texts ON rejected_code_texts.source_id = ledger.source_id
 LEFT JOIN bodies ON bodies.source_id = ledger.source_id
 LEFT JOIN silences ON silences.source_id = ledger.source_id
 LEFT JOIN late ON late.source_id = ledger.source_id

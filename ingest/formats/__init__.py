@@ -91,6 +91,7 @@ class Format:
     `columns` gives, for a field, its candidate paths in a JSON record, the first that is not missing winning; a text
     format has `pattern` instead, whose named groups are the fields. A W3C log (`#Fields:`) names a column of it as the
     only key of a path. `lacks` names what no record of the format says and no row can do without: ts or status.
+    `is_given` says that a person chose it, so that no record is taken for one of another format.
     Statuses in `no_response` mean that the client was gone before it was sent one. `docs` and `samples` are for people
     and tests.
     """
@@ -111,6 +112,7 @@ class Format:
     by_upstream: tuple[str, ...] = ()
     by_gateway: tuple[str, ...] = ()
     time_zone: str = "UTC"
+    is_given: bool = False
     docs: dict[str, str] = field(default_factory=dict, compare=False)
     samples: tuple[dict[str, Any], ...] = field(default=(), compare=False)
 

@@ -334,3 +334,15 @@ def test_a_chunk_at_a_time_gives_the_rows_of_the_whole(
     parts = requests(fill({"whole.log": lines}))
 
     assert parts == whole
+
+
+def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    lake = tmp_path / "lake"
+    table_path(lake).mkdir(parents=True)
+    older = pa.schema([field for field in table_schema() if field.name != "to_line"])
+    DeltaTable.create(str(table_path(lake)), schema=older, partition_by=["kind", "day"])
+
+    with pytest.raises(BadInput, match="made by an earlier version of errata, which had no column to_line; ingest its"):
+        lakes.open_table(lake)
+    with pytest.raises(BadInput, match="made by an earlier version"):
+        analysis.connect(lake)

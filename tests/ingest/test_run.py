@@ -367,7 +367,7 @@ def test_a_copy_that_was_cut_is_kept_and_the_whole_adds_the_rest(tmp_path: Path,
     [
         (b"", "empty", "empty"),
         (b"\x1f\x8b\x08", "empty", "holds nothing that can be decompressed"),
-        (b"\x00\x01\x02\n" * 9, "unreadable", "none of the first 9 records is in a known format"),
+        (b"\x00\x01\x02\n" * 9, "unreadable", "binary, not a log"),
         (b"2026/11/23 10:59:05 [error] 7#7: x\n", "unreadable", "none of the first 1 records is in a known format"),
     ],
     ids=["empty", "damaged", "binary", "another format"],

@@ -55,6 +55,15 @@ def test_rejects_are_told_by_reason_the_most_frequent_first() -> None:
     assert columns_of(answer, "reject_reasons") == [("c 2, a 1, b 1",)]
 
 
+def test_the_codes_of_rejects_are_counted_though_their_time_is_unusable() -> None:
+    codes = [None, "rate_limited", "not_found", "rate_limited"]
+    rejects = [{"source_id": "first", "reason": "impossible_timestamp", "code": code} for code in codes]
+
+    answer = rows(lake(sources=[source("first", lines=4, rejects=4)], rejects=rejects), "ingest_health")
+
+    assert columns_of(answer, "rejected_codes") == [("rate_limited 2, not_found 1",)]
+
+
 def test_a_busy_source_that_pauses_for_more_than_five_minutes_fell_silent() -> None:
     con = lake([ok(second) for second in (*range(30), *range(331, 360))])
 
@@ -140,7 +149,11 @@ def _random_sources(seed: int) -> tuple[list[Row], list[Row], list[Row]]:
                 row["ts"] for row in events if row["source_id"] == source_id and 0 <= row["line"] - first_line < length
             ]
             reasons = [choose.choice(["not_json", "no_status"]) for _ in range(choose.randrange(3))]
-            rejects += [{"source_id": source_id, "reason": reason} for reason in reasons]
+            codes = [choose.choice([None, "not_found", "rate_limited"]) for _ in reasons]
+            rejects += [
+                {"source_id": source_id, "reason": reason, "code": code}
+                for reason, code in zip(reasons, codes, strict=True)
+            ]
             counts = {"lines": length, "requests": length - choose.randrange(2), "rejects": len(reasons)}
             span = {"first_ts": min(step, default=None), "last_ts": max(step, default=None)}
             ingested_at = choose.choice([at(60), at(86_400 * 30)])
@@ -165,6 +178,7 @@ def _expected(
         longest = max(silence_floor_s, 60, silence_factor * median(gaps or [0]))
         silences = [(gap, moment) for gap, moment in zip(gaps, moments, strict=False) if gap > longest]
         reasons = Counter(row["reason"] for row in rejects if row["source_id"] == source_id)
+        codes = Counter(row["code"] for row in rejects if row["source_id"] == source_id and row["code"])
         bodies = Counter(row["body_state"] for row in found if row["is_error"])
         sums = {name: sum(step[name] for step in steps) for name in ("lines", "requests", "rejects", "skipped")}
         answer.append(
@@ -177,6 +191,7 @@ def _expected(
                 "is_conserved": sums["lines"] == sums["requests"] + sums["rejects"] + sums["skipped"],
                 "is_cut": None,
                 "reject_reasons": _in_words(reasons),
+                "rejected_codes": _in_words(codes),
                 "errors": sum(bodies.values()),
                 "first_ts": moments[0],
                 "last_ts": moments[-1],
