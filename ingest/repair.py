@@ -7,12 +7,17 @@ import json
 import re
 from typing import Any, Final
 
-_STRING: Final = r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?$)'
+from ingest.wrappers import first_wins
+
+_STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?$)'
 _ESCAPE: Final = re.compile(r"\\\\|((?:\\x[0-9A-Fa-f]{2})+)")
+_NUMBER: Final = r"(?:[0-9][0-9.]*+|-)"
 _VALUE: Final = re.compile(
-    rf"({_STRING})|:\s*(-?|[0-9][0-9.]*(?:\s*[,:]\s*(?:[0-9][0-9.]*|-)){{1,16}})(?=\s*[,}}])", re.DOTALL
+    rf"({_STRING})|:\s*+({_NUMBER}(?:\s*+[,:]\s*+{_NUMBER}){{1,16}}+|-?)(?=\s*+[,}}])", re.DOTALL
 )
-_UNESCAPED: Final = re.compile(r'"(.*?)"(?=\s*(?::|,\s*"|\}))', re.DOTALL)
+# A string that does not end takes all that follows, or each quote in it would be searched for an end of its own.
+_UNESCAPED: Final = re.compile(r'"(?:(.*?)"(?=\s*+(?::|,\s*+"|\}))|.*)', re.DOTALL)
+_OPENING: Final = re.compile(r'\{\s*+"(?:[^"\\]|\\.)*+"\s*+:')
 
 
 # A search for the end of a string that has none costs the square of its length.
@@ -27,14 +32,22 @@ def repaired(text: str) -> dict[str, Any] | None:
     unescaped = _ESCAPE.sub(_as_json_escape, text)
     completed = _VALUE.sub(_as_json_value, unescaped)
     value = _loaded(completed)
-    if value is None and len(completed) <= _LONGEST_UNESCAPED:
+    if value is None and len(completed) <= _LONGEST_UNESCAPED and not begun_again(text):
         value = _loaded(_UNESCAPED.sub(_as_json_string, completed))
     return value
 
 
+def begun_again(text: str) -> str:
+    """The record behind one that was torn, where another process or the next start wrote on in the same line: from the
+    last place on that starts with the same key. Nothing where there is none; what comes back may be torn as well.
+    """
+    opening = _OPENING.match(text)
+    return text[text.rfind(opening[0]) :] if opening and text.rfind(opening[0]) else ""
+
+
 def _loaded(text: str) -> dict[str, Any] | None:
     try:
-        value = json.loads(text, strict=False)
+        value = json.loads(text, strict=False, object_pairs_hook=first_wins)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -54,4 +67,4 @@ def _as_json_value(match: re.Match[str]) -> str:
 
 
 def _as_json_string(match: re.Match[str]) -> str:
-    return '"' + re.sub(r'(?<!\\)"', r"\"", match[1]) + '"'
+    return match[0] if match[1] is None else '"' + re.sub(r'(?<!\\)"', r"\"", match[1]) + '"'
