@@ -94,7 +94,9 @@ def read(
     try:
         value = _loaded(text)
     except (ValueError, RecursionError):
-        return _read_broken(data, text, line, layout, received_us, layers)
+        is_text = text[0] == "[" and (layout.layout == "text" or _text_format(text, layout) is not None)
+        read_other = _read_text if is_text else _read_broken
+        return read_other(data, text, line, layout, received_us, layers)
     if not isinstance(value, dict):
         return _read_inside(data, line, layout, received_us, layers) or [Refusal(line, "not_an_object")]
     return _read_object(data, value, line, layout, received_us, layers)
@@ -118,7 +120,7 @@ def _read_object(
         record = _record(_fields(value, of_source), line, of_source, received_us)
         if record.fields["ts"] and record.fields.get("status"):
             return [record]
-    found = identify.of_object(value)
+    found = None if layout.is_given else identify.of_object(value)
     if found is None and (inside := _read_inside(data, line, layout, received_us, layers)) is not None:
         return inside
     if found is None:
@@ -159,7 +161,8 @@ def _read_broken(
         return _read_object(b"", value, line, layout, received_us, MOST_LAYERS)
     whole = begun_again(text)
     rest = read(_bytes(whole), line, layout, received_us, layers + 1) if whole and layers < MOST_LAYERS else []
-    return [Refusal(line, "not_json"), *(found for found in rest if isinstance(found, Record))]
+    reason = "not_json" if layout.layout == "json" else "not_this_format"
+    return [Refusal(line, reason), *(found for found in rest if isinstance(found, Record))]
 
 
 def _read_text(
@@ -167,12 +170,26 @@ def _read_text(
 ) -> list[Record | Refusal]:
     if layout.layout == "text" and (match := identify.matched(text, layout)):
         return [_record(_groups(match), line, layout, received_us)]
-    if (found := identify.of_text(text)) and (match := identify.matched(text, found)):
+    if (found := _text_format(text, layout)) and (match := identify.matched(text, found)):
         return [_record(_groups(match), line, found, received_us)]
     inside = _read_inside(data, line, layout, received_us, layers)
     if inside is not None:
         return inside
-    return [Refusal(line, "not_json" if layout.layout == "json" else "not_this_format")]
+    if layout.layout == "text":
+        return [Refusal(line, "not_this_format")]
+    return [Refusal(line, "not_an_object" if _is_json(text) else "not_json")]
+
+
+def _text_format(text: str, layout: Format) -> Format | None:
+    return None if layout.is_given else identify.of_text(text)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        _loaded(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def _groups(match: re.Match[str]) -> dict[str, str | None]:
