@@ -1,4 +1,4 @@
-"""Writes the parts of the documentation that the code already says: questions, columns, commands, dependencies.
+"""Writes what the code already says into the documentation: questions, columns, commands, formats, dependencies.
 
 `python -m docs` writes them; `python -m docs --check` exits with 1 and names each part that is out of step.
 """
@@ -12,6 +12,7 @@ import click
 
 import analysis
 import errata
+from docs import formats
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     PARTITION_COLUMNS,
@@ -76,6 +77,9 @@ _PARTS: Final = {
     ("README.md", "questions"): questions,
     ("docs/data-dictionary.md", "dictionary"): dictionary,
     ("docs/commands.md", "commands"): commands,
+    ("README.md", "format-count"): formats.count,
+    ("docs/formats.md", "formats"): formats.table,
+    ("docs/formats.md", "sections"): formats.sections,
     ("docs/architecture.md", "dependencies"): dependencies,
 }
 """File and marker: what stands between `<!-- MARKER -->` and `<!-- /MARKER -->` there."""
