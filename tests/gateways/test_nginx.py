@@ -22,6 +22,16 @@ _TEMPORARY: Final = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _BOTH: Final = ("latency_ms", "upstream_ms")
 _ESCAPED: Final = r"sdk/2.1 \x22beta\x22 C:\x5C {x|y} Z\xC3\xBCrich"
 _WITH_BODIES: Final = rows(body_state="whole", page_state="whole")
+# In a text with bodies it is the body of an error alone that says the request's id.
+_OF_BODIES: Final = [
+    row | {"request_id": row["code"] and row["request_id"]}
+    for row in rows(
+        body_state="whole",
+        page_state="whole",
+        odd_agent=r"sdk/2.1 \"beta\" C:\\ {x|y} Zürich",
+        without=("org_id", "key_id", "retry_after_s", "idempotency_hash", "host"),
+    )
+]
 
 pytestmark = needs("nginx", "/usr/sbin/nginx")
 
@@ -39,6 +49,11 @@ pytestmark = needs("nginx", "/usr/sbin/nginx")
             Told("nginx-json", _WITH_BODIES, _BOTH, "configure_njs"),
             marks=needs("libnginx-mod-http-js", _NJS),
             id="JSON with bodies, by njs",
+        ),
+        pytest.param(
+            Told("nginx-bodylog", _OF_BODIES, ("latency_ms",)),
+            marks=needs("libnginx-mod-http-lua", _LUA),
+            id="text with bodies, by Lua",
         ),
         pytest.param(
             Told("nginx-combined-time", rows(odd_agent=_ESCAPED, without=("idempotency_hash", "host")), _BOTH),
