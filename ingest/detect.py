@@ -86,10 +86,18 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     decision = given_as or f"detected: {count} of the first {len(votes)} records"
     if wrappers:
         decision += f", in {' in '.join(reversed(wrappers))}"
-    layers = len(wrappers)
-    frame = Frame("documents" if is_document_stream(head) else "wrapped" if layers else "lines", layers)
+    frame = _frame(head, wrappers)
     layout = settled(_with_fields(name, layout, head), records)
     return Detection(layout, dict(counted), decision, frame, tuple(records), wrappers)
+
+
+def _frame(head: bytes, wrappers: tuple[str, ...]) -> Frame:
+    # An array on one line may have been read before it was whole, element by element.
+    if wrappers[:1] == ("array",):
+        return Frame("documents", len(wrappers) - 1)
+    if is_document_stream(head):
+        return Frame("documents", len(wrappers))
+    return Frame("wrapped" if wrappers else "lines", len(wrappers))
 
 
 def head_votes(head: bytes, given: Format | None = None) -> Iterator[Vote]:
