@@ -5,7 +5,12 @@ Knows the layouts of `ingest.formats` and the schema of records that it shares w
 
 # ruff: noqa: S608 - the SQL is built from the names and paths of a format, quoted
 import json
+import re
+import time
 from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
 
 from ingest.careful import RECORDS
 from ingest.formats import MISSING, FieldPath, Format
@@ -22,13 +27,13 @@ _ENVELOPE: Final = json.dumps(
 _DETAILS: Final = json.dumps([{"field": "VARCHAR", "issue": "VARCHAR"}])
 
 
-def records_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
+def records_sql(layout: Format, lines: str, *, is_clean: bool, groups: int) -> str:
     """A query over the relation `lines`, with `line` and `text`, that gives the columns of `RECORDS` and `is_refused`.
 
     Its numbers may be DOUBLE where `RECORDS` has text. A refused row's other columns mean nothing. With `is_clean` a
-    line of broken JSON makes the whole query raise, for a fifth less time.
+    line of broken JSON makes the whole query raise, for a fifth less time. `groups` are extracted at once from text.
     """
-    record = _record(layout, lines, is_clean=is_clean)
+    record = _record(layout, lines, is_clean=is_clean, groups=groups)
     bodies = f"SELECT *, {_MAY_HOLD_ENVELOPE} AS may_hold_envelope FROM ({record})"
     envelopes = f"""
         SELECT *, CASE WHEN may_hold_envelope THEN TRY(json_transform(body, '{_ENVELOPE}')) END AS envelope
@@ -45,9 +50,9 @@ def records_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
         FROM ({detailed})"""
 
 
-def successes_sql(layout: Format, lines: str, *, is_clean: bool) -> str:
+def successes_sql(layout: Format, lines: str, *, is_clean: bool, groups: int) -> str:
     """As `records_sql`, of plain successes alone: lines with a status below 400, no code and no body to look into."""
-    record = _record(layout, lines, is_clean=is_clean)
+    record = _record(layout, lines, is_clean=is_clean, groups=groups)
     columns = ", ".join(_NOT_IN_A_SUCCESS.get(name, _column(name, layout)) for name in RECORDS.names[1:])
     code = "AND field_code IS NULL" if layout.has("code") else ""
     return f"""
@@ -98,10 +103,10 @@ def _column(name: str, layout: Format) -> str:
             return name
 
 
-def _record(layout: Format, lines: str, *, is_clean: bool) -> str:
+def _record(layout: Format, lines: str, *, is_clean: bool, groups: int) -> str:
     if layout.layout == "json":
         return _json_record(layout, lines, "{}" if is_clean else "TRY({})")
-    return _text_record(layout, lines)
+    return _text_record(layout, lines, groups)
 
 
 def _json_record(layout: Format, lines: str, attempt: str) -> str:
@@ -182,18 +187,54 @@ def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     return f"{_unless_missing(value, layout)} AS {alias}"
 
 
-def _text_record(layout: Format, lines: str) -> str:
-    groups = ", ".join(_quoted(name) for name in layout.columns)
-    fields = ", ".join(_text_field(name, layout) for name in layout.columns)
-    is_refused = "coalesce(record.status, '') = ''" if layout.has("status") else "true"
-    # RE2 numbers named groups like others, and gives '' for all of them where the line does not match.
+def _text_record(layout: Format, lines: str, groups_at_once: int) -> str:
+    names = list(layout.columns)
+    runs = [names[at : at + groups_at_once] for at in range(0, len(names), groups_at_once)]
+    records = ", ".join(f"{_groups(layout, run)} AS record_{number}" for number, run in enumerate(runs))
+    places = {name: f"record_{number}.{name}" for number, run in enumerate(runs) for name in run}
+    fields = ", ".join(_text_field(name, places[name], layout) for name in names)
+    is_refused = f"coalesce({places['status']}, '') = ''" if layout.has("status") else "true"
     return f"""
         SELECT line, {is_refused} AS is_refused, {fields}{_absent(layout)}
-        FROM (SELECT line, regexp_extract(text, {_quoted(layout.pattern)}, [{groups}]) AS record FROM {lines})"""
+        FROM (SELECT line, {records} FROM {lines})"""
 
 
-def _text_field(name: str, layout: Format) -> str:
-    value = f"record.{name}"
+def _groups(layout: Format, names: list[str]) -> str:
+    """SQL that gives the groups `names` of a line as a structure, whose fields are all '' where it does not match."""
+    # RE2 numbers named groups like others, so that it is to know no more of them than are asked for.
+    pattern = re.sub(r"\(\?P<(\w+)>", lambda group: group[0] if group[1] in names else "(?:", layout.pattern)
+    return f"regexp_extract(text, {_quoted(pattern)}, [{', '.join(map(_quoted, names))}])"
+
+
+ONE_PASS_GROUPS: Final = 4
+"""Up to so many groups RE2 extracts in one pass over a line, if the pattern leaves it no choice on the way."""
+
+
+def groups_at_once(con: duckdb.DuckDBPyConnection, layout: Format, lines: pa.Table) -> int:
+    """How many groups of a text format's pattern to extract at a time: all, or as many as one pass can.
+
+    Several passes take a third of the time, but for a pattern that is not made for one they take three times as long:
+    the first of `lines`, with `line` and `text`, tell.
+    """
+    everything = max(1, len(layout.columns))
+    if layout.layout != "text" or everything <= ONE_PASS_GROUPS:
+        return everything
+    con.register("first_lines", lines.slice(0, _TRIED))
+    took = {}
+    for size in (everything, ONE_PASS_GROUPS):
+        query = f"SELECT count(COLUMNS(*)) FROM ({_text_record(layout, 'first_lines', size)})"
+        con.execute(query).fetchall()
+        start = time.perf_counter()
+        con.execute(query).fetchall()
+        took[size] = time.perf_counter() - start
+    con.unregister("first_lines")
+    return min(took, key=lambda size: took[size])
+
+
+_TRIED: Final = 1000
+
+
+def _text_field(name: str, value: str, layout: Format) -> str:
     alias = "field_code" if name == "code" else name
     # A group that matched nothing is empty here, and a group that is not there in Python.
     given = f"nullif({value}, '')" if name in _KEPT else _unless_missing(value, layout)

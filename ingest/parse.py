@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Final
 
 import duckdb
@@ -87,6 +86,7 @@ class Lane:
         install(self._con, key)
         self._door = Door(self._con.cursor())
         self._layout = layout
+        self._groups = 0  # the first lines tell
         self._careful: dict[str, Prepared] = {}
         self._clean = self._pair(is_clean=True)
         self._tolerant = self._pair(is_clean=False)
@@ -95,11 +95,18 @@ class Lane:
     def _pair(self, *, is_clean: bool) -> tuple[Prepared, Prepared]:
         """The query for plain successes, and the one for whatever else there is."""
         name = "clean" if is_clean else "tolerant"
-        successes = partial(fast.successes_sql, self._layout, is_clean=is_clean)
-        records = partial(fast.records_sql, self._layout, is_clean=is_clean)
+
+        def successes(lines: str) -> str:
+            found = fast.successes_sql(self._layout, lines, is_clean=is_clean, groups=self._groups)
+            return plain_sql(self._layout, found)
+
+        def records(lines: str) -> str:
+            found = fast.records_sql(self._layout, lines, is_clean=is_clean, groups=self._groups)
+            return canonical_sql(self._layout, found)
+
         return (
-            Prepared(self._con, f"{name}_successes", _LINES, lambda lines: plain_sql(self._layout, successes(lines))),
-            Prepared(self._con, name, _LINES, lambda lines: canonical_sql(self._layout, records(lines))),
+            Prepared(self._con, f"{name}_successes", _LINES, successes),
+            Prepared(self._con, name, _LINES, records),
         )
 
     def close(self) -> None:
@@ -110,6 +117,7 @@ class Lane:
         """The requests of `part`, redacted, and its rejects."""
         chunk = part.records
         lines = _lines(chunk)
+        self._groups = self._groups or fast.groups_at_once(self._con, self._layout, lines)
         try:
             successes, rows = self._fast_rows(chunk, lines)
         except duckdb.InvalidInputException:
