@@ -33,6 +33,9 @@ _MAGIC: Final = {
 }
 
 
+_OF_TEXT: Final = bytes({*range(0x20, 0x100), *b"\t\n\v\f\r\x1b"})
+
+
 @dataclass(frozen=True)
 class Vote:
     """What one record of a head is: the wrappers around it, outermost first, and its format, None where none is known.
@@ -245,7 +248,7 @@ def _unknown(head: bytes, votes: list[Vote]) -> str:
     for magic, what in _MAGIC.items():
         if head.startswith(magic):
             return what
-    if head.count(b"\0") > len(head) // 16 and head.strip(b"\0"):
+    if len(head.translate(None, _OF_TEXT)) > len(head) // 16 and head.strip(b"\0"):
         return "binary, not a log"
     if not votes:
         return f"holds no record in its first {len(head):,} bytes"

@@ -110,4 +110,5 @@ def _mode(entry: os.DirEntry[str]) -> tuple[int, str]:
 
 
 def _is_inside(path: Path, lake: Path | None) -> bool:
-    return lake is not None and path.resolve().is_relative_to(lake)
+    # `Path.resolve` raises for a link to itself.
+    return lake is not None and Path(os.path.realpath(path)).is_relative_to(lake)
