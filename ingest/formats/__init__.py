@@ -6,7 +6,7 @@ Knows the names of fields and their units. Knows neither how a record is parsed 
 import re
 import tomllib
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final, Literal
 from zoneinfo import ZoneInfo
@@ -115,6 +115,17 @@ class Format:
     is_given: bool = False
     docs: dict[str, str] = field(default_factory=dict, compare=False)
     samples: tuple[dict[str, Any], ...] = field(default=(), compare=False)
+
+    @cached_property
+    def keys(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
+        """The fields of a JSON record whose candidates are all keys of the record itself, each with those keys."""
+        flat = ((name, paths) for name, paths in self.columns.items() if all(len(path) == 1 for path in paths))
+        return tuple((name, tuple(str(path[0]) for path in paths)) for name, paths in flat)
+
+    @cached_property
+    def nested(self) -> tuple[tuple[str, tuple[FieldPath, ...]], ...]:
+        """The other fields of a JSON record, each with its candidates."""
+        return tuple((name, paths) for name, paths in self.columns.items() if any(len(path) > 1 for path in paths))
 
     def has(self, field: str) -> bool:
         """Whether records of this format may carry `field`."""

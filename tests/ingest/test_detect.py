@@ -70,7 +70,7 @@ NONE_KNOWN: Final = "none of the first 1 records is in a known format"
             OTHER_JSON,
             f"{NONE_KNOWN}. They are JSON: pass --mapping FILE that says where time and status are (docs/formats.md).",
         ),
-        (b"{", f"{NONE_KNOWN}. They start like JSON and are none: see `errata detect`."),
+        (b"{", f"{NONE_KNOWN}. They start like JSON and are none: damaged, or mixed by two writers."),
         (
             b'"198.51.100.7",1724241600123,429,"POST"',
             f"{NONE_KNOWN}. They look like comma-separated values, which do not say what they are: pass --mapping FILE "
