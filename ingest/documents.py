@@ -78,7 +78,7 @@ _LEAST_TOO_DEEP: Final = 512
 # Only the end of a value is of interest, so integers become floats: the digits of an integer are limited.
 _DECODER: Final = json.JSONDecoder(strict=False, parse_int=float)
 # Some forwarders end a record with a backslash and the letter n, and mean the end of a line.
-_SEPARATORS: Final = re.compile(r"(?:[\s,\[\]\ufeff]|\\n)*")
+_SEPARATORS: Final = re.compile(r"(?:[\s,\[\]\ufeff\0]|\\n)*")
 _SEPARATED: Final = re.compile(r"(?:[ \t\r,]|\\n)*")
 _NEXT: Final = re.compile(r'\n([ \t]*)(?=[{\[])|\}(?=\{")')
 _CUT: Final = re.compile(r"[\w.+\-\\\s]{0,16}\Z")  # the start of a literal, a number or an escape

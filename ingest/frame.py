@@ -106,7 +106,9 @@ def _carried(
 
     With `is_end` whoever calls gives up on what is not whole.
     """
-    joined = join([line.rstrip(b"\r\n") for line in lines], is_end=is_end)
+    bare = [line.rstrip(b"\r\n") for line in lines]
+    # A log that was emptied under its writer has a hole before its next line.
+    joined = join([line.lstrip(b"\0") for line in bare], is_end=is_end)
     read = len(lines) if joined.open_from is None else joined.open_from
     starts = np.cumsum([0, *map(len, lines)])
     found = [
@@ -115,7 +117,7 @@ def _carried(
         for inner in _inside(Inner(record, None), layers)
     ]
     at = np.array([at for _, at in found], np.int64)
-    lengths = np.diff(starts)[at]
+    lengths = np.array([len(bare[index]) for index in at], np.int64)
     places = Places(first_line + at, offset + starts[at], lengths, [inner.received_us for inner, _ in found])
     part = Part(
         _as_chunk([inner.data for inner, _ in found]),

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 
 from tests.ingest.logs import Row, combined_line, json_line, rejects, requests, steps
-from tests.ingest.wrapping import cri, crlf, docker, marked, plain, syslog_3164, utf_16
+from tests.ingest.wrapping import cri, crlf, docker, json_array, marked, plain, syslog_3164, utf_16
 
 ROOT: Final = Path(__file__).parents[2]
 MOST_MEMORY: Final = 1 << 30
@@ -70,6 +70,22 @@ LOGS: Final[dict[str, Awkward]] = {
     "utf-16-be.log": awkward(("\ufeff" + plain([one("wide_2")]).decode()).encode("utf-16-be"), "wide_2"),
     "hole.log": awkward(plain([one("hole_0"), b"\0" * 5000 + one("hole_1"), one("hole_2")]), *in_all(3, "hole")),
     "hole at the start.log": awkward(b"\0" * 5000 + plain([one("start_0"), one("start_1")]), *in_all(2, "start")),
+    "hole in CRI.log": awkward(
+        cri([one("cri_0")]) + b"\0" * 5000 + cri([one("cri_1"), one("cri_2")], 60), *in_all(3, "cri")
+    ),
+    "hole between arrays.log": awkward(
+        json_array([one("array_0"), one("array_1")]) + b"\0" * 5000 + json_array([one("array_2")]), *in_all(3, "array")
+    ),
+    "torn in Docker.log": awkward(
+        plain([docker([one("docker_0")]).strip(), docker([one("half")])[:150] + docker([one("docker_1")]).strip()]),
+        *in_all(2, "docker"),
+        not_json=1,
+    ),
+    "torn in CRI.log": awkward(
+        plain([cri([one("runtime_0")]).strip(), cri([one("half")])[:150] + cri([one("runtime_1")]).strip()]),
+        *in_all(2, "runtime"),
+        not_json=1,
+    ),
     "no utf-8.log": awkward(
         plain([one("raw_0", user_agent="?").replace(b"?", b"\xff\xfe"), b"\xff\xfe\x80", one("raw_1")]),
         *in_all(2, "raw"),

@@ -216,6 +216,8 @@ def test_a_record_stands_where_its_place_says(
         if log[0].lay_out == "documents":
             assert log[1][place.offset : place.offset + place.length] == place.data
             assert start <= place.offset <= start + len(lines[place.line - 1])
+        elif log[0].lay_out == "wrapped":
+            assert (place.offset, place.length) == (start, len(lines[place.line - 1].rstrip(b"\r")))
         else:
             assert place.offset == start
 
