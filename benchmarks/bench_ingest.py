@@ -1,10 +1,14 @@
 """Measures `errata ingest` beside bare DuckDB, and GoAccess where it is installed, in one run on one machine.
 
     python -m benchmarks.bench_ingest [--gb 1] [--runs 3] [--json]
+    python -m benchmarks.bench_ingest --format NAME [--format NAME ...] [--refused] [--gb 1] [--runs 3]
 
 The log is nginx NDJSON: 5 % errors with an envelope, 6,000 keys, fixed seed. Bare DuckDB reads it with `read_ndjson` and
 explicit columns and writes the same columns of all requests to zstd Parquet, with no redaction, ledger or durability: that
 is the peer of the ratio. "Logged columns" is the same without route, origin and the other columns that no log has.
+
+With --format the same traffic in other formats is measured beside nginx JSON, by the byte and by the line; with --refused
+every line goes through the lane for what the vectorised one refuses.
 """
 
 import argparse
@@ -94,6 +98,11 @@ COPY (
 
 _WRITE = "import sys, pathlib, benchmarks.bench_ingest as b; b.write_log(pathlib.Path(sys.argv[1]), int(sys.argv[2]))"
 
+_WRITE_FORMAT = (
+    "import sys, pathlib, benchmarks.format_logs as f; path, name, size, is_refused = sys.argv[1:]; "
+    "print(f.write_log(pathlib.Path(path), name, int(size), is_refused=is_refused == '1'))"
+)
+
 _GOACCESS_FORMAT = (
     '{"time":"%dT%t+00:00","remote_addr":"%h","method":"%m","uri":"%U","status":"%s","bytes_sent":"%b",'
     '"request_time":"%T","user_agent":"%u"}'
@@ -165,6 +174,40 @@ def measure(log: Path, size: int, runs: int, folder: Path, *, with_goaccess: boo
     return [_row(f"{name}, {log.suffix or log.name}", taken, size, base) for name, taken in found.items()], lake
 
 
+def measure_format(name: str, size: int, runs: int, folder: Path, *, is_refused: bool) -> tuple[Run, int, int]:
+    """The median run of errata over a log of the format `name`, and the log's bytes and lines."""
+    log, lake = folder / "access.log", folder / "lake"
+    # A child's peak memory starts from its parent's, so the parent stays small.
+    told = subprocess.run(
+        [sys.executable, "-c", _WRITE_FORMAT, str(log), name, str(size), str(int(is_refused))],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    taken = []
+    for turn in range(runs + 1):
+        shutil.rmtree(lake, ignore_errors=True)
+        one = run([sys.executable, "-m", "errata", "ingest", str(log), "--lake", str(lake)])
+        if turn:  # the first turn warms the page cache
+            taken.append(one)
+    return sorted(taken, key=lambda one: one.wall_s)[len(taken) // 2], log.stat().st_size, int(told.stdout)
+
+
+def print_formats(names: list[str], size: int, runs: int, folder: Path, *, is_refused: bool) -> None:
+    """Prints how long errata takes for each format, and the ratios to nginx JSON by the byte and by the line."""
+    print(f"{'':26}{'wall s':>8}{'CPU s':>8}{'MB/s':>8}{'lines/s':>10}{'peak MiB':>10}{'a byte':>8}{'a line':>8}")
+    base: tuple[float, float] | None = None
+    for name in dict.fromkeys(["nginx-json", *names]):
+        taken, length, lines = measure_format(name, size, runs, folder, is_refused=is_refused)
+        by_byte, by_line = taken.wall_s / length, taken.wall_s / lines
+        base = base or (by_byte, by_line)
+        print(
+            f"{name:26}{taken.wall_s:8.2f}{taken.cpu_s:8.2f}{length / 1e6 / taken.wall_s:8.0f}"
+            f"{lines / taken.wall_s:10,.0f}{taken.peak_mib:10}{by_byte / base[0]:8.2f}{by_line / base[1]:8.2f}",
+            flush=True,
+        )
+
+
 def _row(what: str, runs: list[Run], size: int, base: float) -> Row:
     walls = [taken.wall_s for taken in runs]
     wall = statistics.median(walls)
@@ -189,12 +232,18 @@ def main() -> None:
     parser.add_argument("--gb", type=float, default=1.0, help="size of the log")
     parser.add_argument("--runs", type=int, default=3, help="counted runs of each tool; GoAccess runs once")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--format", action="append", metavar="NAME", help="measure this format beside nginx JSON")
+    parser.add_argument("--refused", action="store_true", help="with --format: no line for the vectorised lane")
     parser.add_argument("--folder", type=Path, help="where to work (default: a new temporary folder)")
     options = parser.parse_args()
     lines = int(options.gb * LINES_PER_GB)
     with tempfile.TemporaryDirectory(dir=options.folder) as name:
         folder = Path(name)
         os.environ["ERRATA_KEY_FILE"] = str(folder / "fingerprint.key")
+        if options.format:
+            size = int(options.gb * 1e9)
+            print_formats(options.format, size, options.runs, folder, is_refused=options.refused)
+            return
         log = folder / "access.ndjson"
         # A child's peak memory starts from its parent's, so the parent stays small.
         subprocess.run([sys.executable, "-c", _WRITE, str(log), str(lines)], check=True, stdout=subprocess.DEVNULL)
