@@ -16,6 +16,7 @@ from ingest.formats import FieldPath, Format, formats
 from ingest.frame import Frame
 from ingest.repair import repaired
 from ingest.schema import BadInput
+from ingest.source import HEAD_BYTES, LONGEST_LINE, Reader
 from ingest.times import epoch_unit
 from ingest.unwrap import join, unwrap
 
@@ -66,6 +67,15 @@ class Detection:
     frame: Frame
     records: tuple[str, ...] = field(default=(), compare=False)
     wrappers: tuple[str, ...] = ()
+
+
+def opening(reader: Reader) -> bytes:
+    """What detection is to look at, of a reader that stands at the start of its source: the head, or more of a source
+    whose first record does not end in it.
+    """
+    head = reader.head
+    ends = split(head, is_end=False)[0] if is_document_stream(head) else b"\n" in head
+    return head if ends or len(head) < HEAD_BYTES else reader.peek(LONGEST_LINE)
 
 
 def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "") -> Detection:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from ingest import identify
-from ingest.detect import Detection, detect, head_votes
+from ingest.detect import Detection, detect, head_votes, opening
 from ingest.draft import draft, written
 from ingest.formats import CONFIDENCES, FieldPath, Format
 from ingest.parse import Lanes, Progress, parse
@@ -103,8 +103,9 @@ def preview(source: Source, lanes: Lanes, given: Format | None = None, given_as:
         if not reader.head:
             raise BadInput(f"{source.name}: is empty; there is nothing to tell its format by")
         is_damaged = reader.is_cut
-        is_whole = len(reader.head) < HEAD_BYTES and not is_damaged
-        detection = detect(source.name, reader.head, given, given_as)
+        head = opening(reader)
+        is_whole = len(head) < HEAD_BYTES and not is_damaged
+        detection = detect(source.name, head, given, given_as)
         # As if the source ended where the head does: a record that is not whole there is left out.
         reader.is_cut, reader.is_growing = not is_whole, False
         progress = Progress(0, 1)
@@ -131,7 +132,7 @@ def mapping_draft(source: Source, masked: Callable[[str], str]) -> str:
     """As `draft`, for the records of the head of `source` that are JSON in no known format; empty where none are."""
     try:
         with closing(Reader(source)) as reader:
-            return draft([vote.record for vote in head_votes(reader.head) if vote.kind == "json"], masked)
+            return draft([vote.record for vote in head_votes(opening(reader)) if vote.kind == "json"], masked)
     except (BadInput, OSError):
         return ""
 

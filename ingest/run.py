@@ -19,7 +19,7 @@ from typing import Any, Final
 import pyarrow as pa
 
 from ingest import lake as lakes
-from ingest.detect import Detection, detect
+from ingest.detect import Detection, detect, opening
 from ingest.formats import Format
 from ingest.parse import Batch, Lanes, Progress, parse
 from ingest.redact import name_mask
@@ -262,7 +262,7 @@ def parse_group(
         for plan in plans:
             try:
                 with closing(Reader(plan.source)) as reader:
-                    detection = detect(plan.name, reader.head, choice.layout, choice.said)
+                    detection = detect(plan.name, opening(reader), choice.layout, choice.said)
                     progress = _begun(reader, plan, detection)
                     batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
                     for batch in _watched(batches, reader, plan, watch):

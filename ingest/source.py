@@ -382,6 +382,13 @@ class Reader:
         filled = self._fill(memoryview(buffer))
         return bytes(buffer[:filled])
 
+    def peek(self, size: int) -> bytes:
+        """The next `size` bytes, fewer at the end of the source, which stay to be read."""
+        ahead = self.take(size)
+        self._pending = ahead + self._pending
+        self._position -= len(ahead)
+        return ahead
+
     def skip(self, size: int) -> bytes:
         """Moves `size` bytes on; gives the last `TAIL_BYTES` of what was passed, fewer where the source is shorter."""
         tail = b""
