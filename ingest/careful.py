@@ -77,122 +77,136 @@ def as_read(layout: Format) -> Format:
     return replace(layout, units={**layout.units, "ts": "us"})
 
 
-def read(
-    data: bytes, line: int, layout: Format, received_us: int | None = None, layers: int = 0
-) -> list[Record | Refusal]:
+def read(data: bytes, line: int, layout: Format, received_us: int | None = None) -> list[Record | Refusal]:
     """What one record is, by `layout` or by a format of its own; never raises, whatever the bytes.
 
     More than one where several stand on one line or in one wrapper, none where it is a wrapper's control message.
     `received_us` is when a wrapper received it, the time of a record that has none.
     """
-    data = data.removeprefix(b"\xef\xbb\xbf").strip()
-    if not data or data.startswith(b"#"):
-        return [Refusal(line, None)]
-    if data[0] == 0 or data[-1] == 0:  # the hole that a truncated file has before what is written next
-        data = data.strip(b"\0 \t\r\n")
-        if not data:
-            return [Refusal(line, _not_read(layout))]
-    # Surrogate escapes keep the bytes of a body that was logged raw, so that it can still be unzipped.
-    text = data.decode("utf-8", "surrogateescape")
-    if text[0] not in "{[":
-        return _read_text(data, text, line, layout, received_us, layers)
-    try:
-        value = DECODER.decode(text)
-    except (ValueError, RecursionError):
-        is_text = text[0] == "[" and (layout.layout == "text" or _text_format(text, layout) is not None)
-        read_other = _read_text if is_text else _read_broken
-        return read_other(data, text, line, layout, received_us, layers)
-    if not isinstance(value, dict):
-        return _read_inside(data, line, layout, received_us, layers) or [Refusal(line, "not_an_object")]
-    return _read_object(data, value, line, layout, received_us, layers)
+    return _Reading(line, layout, received_us).of_bytes(data)
 
 
-def _read_object(
-    data: bytes, value: dict[str, Any], line: int, layout: Format, received_us: int | None, layers: int
-) -> list[Record | Refusal]:
-    of_source = layout if layout.layout == "json" else None
-    if of_source:
-        record = _record(_fields(value, of_source), line, of_source, received_us)
-        if record.fields["ts"] and record.fields.get("status"):
-            return [record]
-    found = None if layout.is_given else identify.of_object(value)
-    if found is None and (inside := _read_inside(data, line, layout, received_us, layers)) is not None:
-        return inside
-    if found is None:
-        return [record] if of_source else [Refusal(line, "not_this_format")]
-    return [_record(_fields(value, found), line, found, received_us)]
+@dataclass(frozen=True)
+class _Reading:
+    """One record of a source in `layout`, however deep it is wrapped."""
 
+    line: int
+    layout: Format
+    received_us: int | None
+    layers: int = 0
 
-def _read_inside(
-    data: bytes, line: int, layout: Format, received_us: int | None, layers: int
-) -> list[Record | Refusal] | None:
-    """What a wrapper held, None where `data` is no wrapper's."""
-    found = unwrap(data) if layers < MOST_LAYERS else None
-    if found is None:
-        return None
-    wrapper, held = found
-    if wrapper == "journald" and not held[0].data:
-        return [Refusal(line, "left_out_by_journald")]
-    return [
-        record
-        for inner in held
-        for record in read(
-            inner.data, line, layout, received_us if inner.received_us is None else inner.received_us, layers + 1
-        )
-    ]
+    def of_bytes(self, data: bytes) -> list[Record | Refusal]:
+        data = data.removeprefix(b"\xef\xbb\xbf").strip()
+        if not data or data.startswith(b"#"):
+            return [Refusal(self.line, None)]
+        if data[0] == 0 or data[-1] == 0:  # the hole that a truncated file has before what is written next
+            data = data.strip(b"\0 \t\r\n")
+            if not data:
+                return [self._refusal()]
+        # Surrogate escapes keep the bytes of a body that was logged raw, so that it can still be unzipped.
+        text = data.decode("utf-8", "surrogateescape")
+        if text[0] not in "{[":
+            return self._text(data, text)
+        try:
+            value = DECODER.decode(text)
+        except (ValueError, RecursionError):
+            is_text = text[0] == "[" and (self.layout.layout == "text" or self._text_format(text) is not None)
+            return self._text(data, text) if is_text else self._broken(data, text)
+        if not isinstance(value, dict):
+            return self._inside(data) or [Refusal(self.line, "not_an_object")]
+        return self._object(data, value)
 
+    def _object(self, data: bytes, value: dict[str, Any]) -> list[Record | Refusal]:
+        of_source = self.layout if self.layout.layout == "json" else None
+        if of_source:
+            record = self._record(_fields(value, of_source), of_source)
+            if record.fields["ts"] and record.fields.get("status"):
+                return [record]
+        found = None if self.layout.is_given else identify.of_object(value)
+        if found is None and (inside := self._inside(data)) is not None:
+            return inside
+        if found is None:
+            return [record] if of_source else [Refusal(self.line, "not_this_format")]
+        return [self._record(_fields(value, found), found)]
 
-def _read_broken(
-    data: bytes, text: str, line: int, layout: Format, received_us: int | None, layers: int
-) -> list[Record | Refusal]:
-    """What is no JSON: several records on one line, one that was torn, or one of a template that breaks JSON."""
-    documents, _ = split(data, is_end=True)
-    if len(documents) > 1 and layers < MOST_LAYERS:
-        return [
-            record for document in documents for record in read(document.data, line, layout, received_us, layers + 1)
-        ]
-    value = repaired(text)
-    if value is not None:
-        return _read_object(b"", value, line, layout, received_us, MOST_LAYERS)
-    reason = "not_json" if layout.layout == "json" else "not_this_format"
-    return [Refusal(line, reason), *_read_behind_torn(begun_again(text), line, layout, received_us, layers)]
+    def _inside(self, data: bytes) -> list[Record | Refusal] | None:
+        """What a wrapper held, None where `data` is no wrapper's."""
+        found = unwrap(data) if self.layers < MOST_LAYERS else None
+        if found is None:
+            return None
+        wrapper, held = found
+        if wrapper == "journald" and not held[0].data:
+            return [Refusal(self.line, "left_out_by_journald")]
+        return [record for inner in held for record in self._deeper(inner.received_us).of_bytes(inner.data)]
 
+    def _deeper(self, received_us: int | None = None) -> "_Reading":
+        received_us = self.received_us if received_us is None else received_us
+        return replace(self, received_us=received_us, layers=self.layers + 1)
 
-def _read_behind_torn(
-    text: str, line: int, layout: Format, received_us: int | None, layers: int
-) -> list[Record | Refusal]:
-    """The records of `text` where it is one object, none where it is not."""
-    try:
-        value = DECODER.decode(text)
-    except (ValueError, RecursionError):
+    def _broken(self, data: bytes, text: str) -> list[Record | Refusal]:
+        """What is no JSON: several records on one line, one that was torn, or one of a template that breaks JSON."""
+        documents, _ = split(data, is_end=True)
+        if len(documents) > 1 and self.layers < MOST_LAYERS:
+            return [record for document in documents for record in self._deeper().of_bytes(document.data)]
         value = repaired(text)
-    if not isinstance(value, dict):
-        return []
-    found = _read_object(_bytes(text), value, line, layout, received_us, layers + 1)
-    return [record for record in found if isinstance(record, Record) and record.fields["ts"]]
+        if value is not None:
+            return replace(self, layers=MOST_LAYERS)._object(b"", value)
+        return [self._refusal(), *self._behind_torn(begun_again(text))]
 
+    def _behind_torn(self, text: str) -> list[Record | Refusal]:
+        """The records of `text` where it is one object, none where it is not."""
+        try:
+            value = DECODER.decode(text)
+        except (ValueError, RecursionError):
+            value = repaired(text)
+        if not isinstance(value, dict):
+            return []
+        found = self._deeper()._object(_bytes(text), value)
+        return [record for record in found if isinstance(record, Record) and record.fields["ts"]]
 
-def _read_text(
-    data: bytes, text: str, line: int, layout: Format, received_us: int | None, layers: int
-) -> list[Record | Refusal]:
-    if layout.layout == "text" and (match := identify.matched(text, layout)):
-        return [_record(_groups(match), line, layout, received_us)]
-    if (found := _text_format(text, layout)) and (match := identify.matched(text, found)):
-        return [_record(_groups(match), line, found, received_us)]
-    inside = _read_inside(data, line, layout, received_us, layers)
-    if inside is not None:
-        return inside
-    if layout.layout == "text":
-        return [Refusal(line, "not_this_format")]
-    return [Refusal(line, "not_an_object" if _is_json(text) else "not_json")]
+    def _text(self, data: bytes, text: str) -> list[Record | Refusal]:
+        if self.layout.layout == "text" and (match := identify.matched(text, self.layout)):
+            return [self._record(_groups(match), self.layout)]
+        if (found := self._text_format(text)) and (match := identify.matched(text, found)):
+            return [self._record(_groups(match), found)]
+        inside = self._inside(data)
+        if inside is not None:
+            return inside
+        is_other_json = self.layout.layout == "json" and _is_json(text)
+        return [Refusal(self.line, "not_an_object") if is_other_json else self._refusal()]
 
+    def _text_format(self, text: str) -> Format | None:
+        return None if self.layout.is_given else identify.of_text(text)
 
-def _not_read(layout: Format) -> str:
-    return "not_json" if layout.layout == "json" else "not_this_format"
+    def _refusal(self) -> Refusal:
+        return Refusal(self.line, "not_json" if self.layout.layout == "json" else "not_this_format")
 
-
-def _text_format(text: str, layout: Format) -> Format | None:
-    return None if layout.is_given else identify.of_text(text)
+    def _record(self, values: dict[str, str | None], layout: Format) -> Record:
+        body = values.pop("body", None)
+        is_html = body is not None and body.lstrip().startswith("<")
+        is_success = (values.get("status") or "999") < "400"
+        if body is None:
+            found = envelope.Envelope("absent")
+        elif is_success and "error" not in body:
+            found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
+        else:
+            found = envelope.decode(_bytes(body), is_success=is_success)
+        missing = layout.missing
+        fields: dict[str, str | None] = {
+            name: value if value.isascii() else _valid(value)
+            for name, value in values.items()
+            if value is not None and (value not in missing or name in _KEPT)
+        }
+        if found.headers:
+            for name, header in _OF_HEADERS.items():
+                fields[name] = fields.get(name) or found.headers.get(header)
+        # A format that names no zone has the one that was given for its source.
+        zone = _zone(self.layout.time_zone if layout.time_zone == "UTC" else layout.time_zone)
+        ts_us = _micros(fields.get("ts"), layout, zone)
+        fields["ts"] = _number(self.received_us if ts_us is None else ts_us)
+        if "started" in fields:
+            fields["started"] = _number(_micros(fields["started"], layout, zone))
+        return Record(self.line, layout, fields, found, is_html)
 
 
 def _is_json(text: str) -> bool:
@@ -231,33 +245,6 @@ def _fields(record: dict[str, Any], layout: Format) -> dict[str, str | None]:
 _KEPT: Final = frozenset({"upstream_status"})
 
 
-def _record(values: dict[str, str | None], line: int, layout: Format, received_us: int | None) -> Record:
-    body = values.pop("body", None)
-    is_html = body is not None and body.lstrip().startswith("<")
-    is_success = (values.get("status") or "999") < "400"
-    if body is None:
-        found = envelope.Envelope("absent")
-    elif is_success and "error" not in body:
-        found = envelope.Envelope("whole")  # a success is not searched for an envelope that cannot be there
-    else:
-        found = envelope.decode(_bytes(body), is_success=is_success)
-    missing = layout.missing
-    fields: dict[str, str | None] = {
-        name: value if value.isascii() else _valid(value)
-        for name, value in values.items()
-        if value is not None and (value not in missing or name in _KEPT)
-    }
-    if found.headers:
-        for name, header in _OF_HEADERS.items():
-            fields[name] = fields.get(name) or found.headers.get(header)
-    zone = _zone(layout)
-    ts_us = _micros(fields.get("ts"), layout, zone)
-    fields["ts"] = _text(received_us if ts_us is None else ts_us)
-    if "started" in fields:
-        fields["started"] = _text(_micros(fields["started"], layout, zone))
-    return Record(line, layout, fields, found, is_html)
-
-
 _OF_HEADERS: Final = {
     "request_id": "x-request-id",
     "org_id": "x-org-id",
@@ -268,8 +255,8 @@ _OF_HEADERS: Final = {
 """What a response that was recorded as it went over the wire says in its headers."""
 
 
-def _zone(layout: Format) -> tzinfo:
-    return UTC if layout.time_zone == "UTC" else ZoneInfo(layout.time_zone)
+def _zone(name: str) -> tzinfo:
+    return UTC if name == "UTC" else ZoneInfo(name)
 
 
 def _micros(text: str | None, layout: Format, zone: tzinfo) -> int | None:
@@ -290,7 +277,7 @@ def _micros(text: str | None, layout: Format, zone: tzinfo) -> int | None:
     return int(math.copysign(math.floor(abs(number) * EPOCHS[unit] + 0.5), number))
 
 
-def _text(number: int | None) -> str | None:
+def _number(number: int | None) -> str | None:
     return None if number is None else str(number)
 
 

@@ -29,6 +29,7 @@ Examples:
 )
 @click.option("--format", "format_name", metavar="NAME", help="Read all as this format; default: detect it.")
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
+@click.option("--time-zone", metavar="NAME", help="Zone of times that carry none: Europe/Berlin; default: UTC.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse.")
 @click.option("--dry-run", is_flag=True, help="Parse and count, write nothing.")
 @click.pass_obj
@@ -38,22 +39,23 @@ def ingest(
     lake: Path,
     format_name: str | None,
     mapping: Path | None,
+    time_zone: str | None,
     jobs: int,
     dry_run: bool,
 ) -> None:
     """Read gateway logs into the lake.
 
-    A PATH is a file, a folder, a glob or - for standard input; plain or packed (gzip, bzip2, xz, zstd, tar, zip), in any
-    format that `errata detect --formats` lists, bare or inside what Docker, Kubernetes, syslog, a log shipper or a cloud
-    puts around it. What the lake already holds is known by its content and not read twice, so a nightly run over the
-    same folder adds only what is new.
+    A PATH is a file, a folder, a glob or - for standard input; plain or packed (gzip, bzip2, xz, zstd, tar, zip), in
+    any format that `errata detect --formats` lists, bare or inside what Docker, Kubernetes, syslog, a log shipper or a
+    cloud puts around it. What the lake already holds is known by its content and not read twice, so a nightly run over
+    the same folder adds only what is new.
     """
     from ingest.fingerprint import load_key
     from ingest.run import ingest as run
     from ingest.source import expand
 
     sources = expand(paths, lake)
-    choice = chosen(format_name, mapping)
+    choice = chosen(format_name, mapping, time_zone)
     steps = []
     with _watching(sum(source.stored_bytes for source in sources)) as watch:
         for step in run(sources, lake, load_key(), choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
@@ -76,21 +78,25 @@ def ingest(
         sys.exit(4)
 
 
-def chosen(format_name: str | None, mapping: Path | None) -> Any:
-    """The `Choice` that --format and --mapping make; raises BadInput for both, and for a format that is none."""
-    from ingest.formats import formats, read_format
+def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None) -> Any:
+    """The `Choice` of --format, --mapping and --time-zone; raises BadInput for both of the first two, and for a name
+    that stands for nothing.
+    """
+    from ingest.formats import check_time_zone, formats, read_format
     from ingest.run import Choice
     from ingest.schema import BadInput
 
     if format_name and mapping:
         raise BadInput("--format and --mapping exclude each other; give one")
+    if time_zone:
+        check_time_zone(time_zone, "--time-zone")
     if mapping:
-        return Choice(read_format(mapping), f"--mapping {mapping.name}")
+        return Choice(read_format(mapping), f"--mapping {mapping.name}", time_zone or "")
     if format_name:
         if format_name not in formats():
             raise BadInput(f"--format {format_name}: no such format; expected one of {', '.join(formats())}")
-        return Choice(formats()[format_name], f"--format {format_name}")
-    return Choice()
+        return Choice(formats()[format_name], f"--format {format_name}", time_zone or "")
+    return Choice(time_zone=time_zone or "")
 
 
 def _watching(total: int) -> Any:

@@ -78,11 +78,11 @@ def opening(reader: Reader) -> bytes:
     return head if ends or len(head) < HEAD_BYTES else reader.peek(LONGEST_LINE)
 
 
-def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "") -> Detection:
+def detect(name: str, head: bytes, given: Format | None = None, given_as: str = "", time_zone: str = "") -> Detection:
     """The format of the source called `name` that starts with `head`.
 
-    `given` decides on the format without a vote, and `given_as` says who gave it. Raises BadInput where no format fits
-    any record.
+    `given` decides on the format without a vote, and `given_as` says who gave it; `time_zone` is that of times without
+    one. Raises BadInput where no format fits any record.
     """
     votes = list(head_votes(head, given))
     counted = Counter(map(str, votes))
@@ -101,6 +101,9 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
         decision += f", in {' in '.join(reversed(wrappers))}"
     frame = _frame(head, wrappers)
     layout = settled(_with_fields(name, layout, head), records)
+    if time_zone:
+        layout = replace(layout, time_zone=time_zone)
+        decision += f"; times without a zone are of {time_zone}"
     return Detection(layout, dict(counted), decision, frame, tuple(records), wrappers)
 
 

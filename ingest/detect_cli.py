@@ -38,14 +38,22 @@ Examples:
 @click.argument("paths", nargs=-1, metavar="FILE...")
 @click.option("--format", "format_name", metavar="NAME", help="Read all as this format; default: detect it.")
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
+@click.option("--time-zone", metavar="NAME", help="Zone of times that carry none: Europe/Berlin; default: UTC.")
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format.")
 @click.option("--formats", "is_list", is_flag=True, help="List the known formats, and read nothing.")
-def detect(paths: tuple[str, ...], format_name: str | None, mapping: Path | None, output: str, is_list: bool) -> None:
+def detect(
+    paths: tuple[str, ...],
+    format_name: str | None,
+    mapping: Path | None,
+    time_zone: str | None,
+    output: str,
+    is_list: bool,
+) -> None:
     """Say how logs would be read, why, and what they lack.
 
     A FILE is what `errata ingest` takes: a file, a folder, a glob, an archive or - for standard input. No more than the
-    first 64 KiB of each log is read, nothing is written, and no lake is needed. Rows are shown as the lake would hold
-    them: secrets and personal data masked.
+    first 64 KiB of each log is read, or 16 MiB of one whose first record is longer; nothing is written, and no lake is
+    needed. Rows are shown as the lake would hold them: secrets and personal data masked.
     """
     if is_list:
         _list_formats(output)
@@ -53,19 +61,19 @@ def detect(paths: tuple[str, ...], format_name: str | None, mapping: Path | None
     if not paths:
         raise click.UsageError("Missing argument 'FILE...'. To see what can be read: errata detect --formats")
     count = unread = 0
-    for name, found in _previews(paths, format_name, mapping):
+    for name, found in _previews(paths, format_name, mapping, time_zone):
         told = json.dumps(_facts(name, found), default=str) if output == "json" else _text(name, found)
         click.echo("\n" + told if count and output == "text" else told)
         count += 1
         unread += isinstance(found, Unread)
     logs = "1 log" if count == 1 else f"{count:,} logs"
-    click.echo(f"Read no more than the first 64 KiB of {logs}, and wrote nothing.", err=True)
+    click.echo(f"Read no more than the start of {logs}, and wrote nothing.", err=True)
     if unread:
         sys.exit(2 if unread == count else 4)
 
 
 def _previews(
-    paths: tuple[str, ...], format_name: str | None, mapping: Path | None
+    paths: tuple[str, ...], format_name: str | None, mapping: Path | None, time_zone: str | None
 ) -> "Iterator[tuple[str, Preview | Unread]]":
     """The name of each source, masked, and what is to be told of it."""
     from ingest.cli import chosen
@@ -76,7 +84,7 @@ def _previews(
     from ingest.schema import BadInput
     from ingest.source import expand, replayable
 
-    choice = chosen(format_name, mapping)
+    choice = chosen(format_name, mapping, time_zone)
     sources = expand(paths)
     # The secret is made by an ingest, not by a look: without one, fingerprints are of this run alone.
     key = load_key() if os.access(key_path(), os.R_OK) else secrets.token_bytes(32)
@@ -85,7 +93,7 @@ def _previews(
         for source in found:
             name = masked(source.name)
             try:
-                yield name, preview(source, lanes, choice.layout, choice.said)
+                yield name, preview(source, lanes, choice.layout, choice.said, choice.time_zone)
             except (BadInput, OSError) as error:
                 problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
                 yield name, Unread(problem.removeprefix(f"{source.name}: "), mapping_draft(source, masked))

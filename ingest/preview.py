@@ -97,15 +97,17 @@ class Preview:
         )
 
 
-def preview(source: Source, lanes: Lanes, given: Format | None = None, given_as: str = "") -> Preview:
-    """The preview of `source`; `given` and `given_as` are as for `detect`. Raises BadInput where nothing is known."""
+def preview(
+    source: Source, lanes: Lanes, given: Format | None = None, given_as: str = "", time_zone: str = ""
+) -> Preview:
+    """The preview of `source`; the rest is as for `detect`. Raises BadInput where nothing is known."""
     with closing(Reader(source)) as reader:
         if not reader.head:
             raise BadInput(f"{source.name}: is empty; there is nothing to tell its format by")
         is_damaged = reader.is_cut
         head = opening(reader)
         is_whole = len(head) < HEAD_BYTES and not is_damaged
-        detection = detect(source.name, head, given, given_as)
+        detection = detect(source.name, head, given, given_as, time_zone)
         # As if the source ended where the head does: a record that is not whole there is left out.
         reader.is_cut, reader.is_growing = not is_whole, False
         progress = Progress(0, 1)

@@ -33,10 +33,14 @@ _THREADS: Final = min(4, os.cpu_count() or 1)  # each holds a chunk and its rows
 
 @dataclass(frozen=True)
 class Choice:
-    """A format that a person chose, and the words for how: `--format nginx-json`. Without one, detection decides."""
+    """A format that a person chose, and the words for how: `--format nginx-json`. Without one, detection decides.
+
+    `time_zone` is that of times that carry none, empty for the format's own.
+    """
 
     layout: Format | None = None
     said: str = ""
+    time_zone: str = ""
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,7 @@ def parse_group(
         for plan in plans:
             try:
                 with closing(Reader(plan.source)) as reader:
-                    detection = detect(plan.name, opening(reader), choice.layout, choice.said)
+                    detection = detect(plan.name, opening(reader), choice.layout, choice.said, choice.time_zone)
                     progress = _begun(reader, plan, detection)
                     batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
                     for batch in _watched(batches, reader, plan, watch):

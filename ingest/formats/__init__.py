@@ -234,11 +234,16 @@ def _signature(path: Path, entries: dict[str, Any]) -> Signature:
 
 def _time_zone(path: Path, entries: dict[str, Any]) -> str:
     name = str(entries.get("time_zone", "UTC"))
+    check_time_zone(name, f"{path}: time_zone")
+    return name
+
+
+def check_time_zone(name: str, where: str) -> None:
+    """Raises BadInput, with `where` it was named, for a time zone that does not exist."""
     try:
         ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:
-        raise BadInput(f"{path}: time_zone = {name!r}; expected a name such as Europe/Berlin") from error
-    return name
+        raise BadInput(f"{where} = {name!r}; expected a name such as Europe/Berlin") from error
 
 
 def _choice(path: Path, entries: dict[str, Any], name: str, choices: tuple[str, ...]) -> Any:

@@ -491,3 +491,17 @@ def test_progress_is_told_in_bytes_as_stored(tmp_path: Path) -> None:
 
     assert {name for name, _ in told} == {"a.gz"}
     assert sum(size for _, size in told) == len(packed)
+
+
+@pytest.mark.parametrize(("time_zone", "hour"), [("", 10), ("Europe/Berlin", 9), ("America/New_York", 15)])
+def test_times_without_a_zone_are_of_the_zone_that_was_given(tmp_path: Path, time_zone: str, hour: int) -> None:
+    line = b'[GIN] 2026/11/23 - 10:59:05 | 200 |    4.0ms |    203.0.113.17 | GET      "/v1/messages"'
+    given = source(tmp_path, "gin.log", log([line, b" " + line, combined_line()]))
+
+    added([given], tmp_path / "lake", choice=Choice(time_zone=time_zone))
+
+    assert [row["ts"].isoformat() for row in requests(tmp_path / "lake")] == [
+        f"2026-11-23T{hour:02}:59:05+00:00",
+        f"2026-11-23T{hour:02}:59:05+00:00",
+        "2026-11-23T10:59:05+00:00",
+    ]
