@@ -82,6 +82,8 @@ def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None)
     """The `Choice` of --format, --mapping and --time-zone; raises BadInput for both of the first two, and for a name
     that stands for nothing.
     """
+    from difflib import get_close_matches
+
     from ingest.formats import check_time_zone, formats, read_format
     from ingest.run import Choice
     from ingest.schema import BadInput
@@ -94,7 +96,9 @@ def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None)
         return Choice(read_format(mapping), f"--mapping {mapping.name}", time_zone or "")
     if format_name:
         if format_name not in formats():
-            raise BadInput(f"--format {format_name}: no such format; expected one of {', '.join(formats())}")
+            near = get_close_matches(format_name, formats(), cutoff=0.4) or ["nginx-json", "combined"]
+            told = f"no such format; expected {', '.join(near)} or another that `errata detect --formats` lists"
+            raise BadInput(f"--format {format_name}: {told}")
         return Choice(formats()[format_name], f"--format {format_name}", time_zone or "")
     return Choice(time_zone=time_zone or "")
 
