@@ -128,11 +128,12 @@ def _head_records(head: bytes) -> list[bytes]:
     if is_document_stream(head):
         documents, _ = split(head, is_end=False)
         return [document.data for document in documents or split(head, is_end=True)[0]][:_MOST_RECORDS]
-    lines = [line.strip() for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
+    # A truncated file has a hole before what was written next.
+    lines = [line.strip().strip(b"\0") for line in head.removeprefix(b"\xef\xbb\xbf").split(b"\n")]
     # The head may end inside a line, which then must not vote.
     whole = lines[:-1] if len(lines) > 1 else lines
     joined = join(whole[: 4 * _MOST_RECORDS], is_end=True)
-    return [record for record in joined.records if record.strip(b"\0 ") and not record.startswith(b"#")][:_MOST_RECORDS]
+    return [record for record in joined.records if record and not record.startswith(b"#")][:_MOST_RECORDS]
 
 
 def _vote(

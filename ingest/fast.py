@@ -193,10 +193,11 @@ def _text_record(layout: Format, lines: str, groups_at_once: int) -> str:
     records = ", ".join(f"{_groups(layout, run)} AS record_{number}" for number, run in enumerate(runs))
     places = {name: f"record_{number}.{name}" for number, run in enumerate(runs) for name in run}
     fields = ", ".join(_text_field(name, places[name], layout) for name in names)
-    is_refused = f"coalesce({places['status']}, '') = ''" if layout.has("status") else "true"
+    is_refused = f"is_behind_hole OR coalesce({places['status']}, '') = ''" if layout.has("status") else "true"
+    # What a truncated file has before a line would be part of its first group.
     return f"""
         SELECT line, {is_refused} AS is_refused, {fields}{_absent(layout)}
-        FROM (SELECT line, {records} FROM {lines})"""
+        FROM (SELECT line, starts_with(text, chr(0)) AS is_behind_hole, {records} FROM {lines})"""
 
 
 def _groups(layout: Format, names: list[str]) -> str:
