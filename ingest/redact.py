@@ -177,6 +177,7 @@ _MASKED: Final = {
     "docs_url": {"docs_url": "redact_url(value)"},
     "idempotency_key": {"idempotency_hash": "keyed_hash(value)"},
     "host": {"host": "redact_text(value)"},
+    "gateway_reason": {"gateway_reason": "redact_text(value)"},
 }
 """Canonical column: the columns of the contract that are made from it, each with the expression that masks it."""
 
@@ -195,6 +196,7 @@ _SUSPECT: Final = {
     "message": _SUSPICIOUS,
     "docs_url": rf"\?|{_SUSPICIOUS}",
     "host": _SUSPICIOUS,
+    "gateway_reason": _SUSPICIOUS,
 }
 """What a value matches wherever its mask would change it, and now and then besides. Other columns are all masked."""
 
@@ -206,7 +208,7 @@ _ABSENT: Final = {
     "docs_url": _DICTIONARY,
     "details": DETAILS,
     "body_state": pa.string(),
-    "gateway_reason": pa.string(),
+    "gateway_reason": _DICTIONARY,
 }
 """Columns that plain successes do not have, with the types in which they come from other rows."""
 

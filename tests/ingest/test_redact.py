@@ -3,6 +3,7 @@
 import hmac
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any, Final, cast
@@ -361,3 +362,14 @@ def test_the_writer_takes_nothing_that_did_not_pass_the_door(tmp_path: Path) -> 
         writer.add(Batch((cast("Redacted", rows),), REJECTS.empty_table()))
 
     assert requests(tmp_path / "lake") == []
+
+
+def test_a_gateways_own_reason_is_masked_as_text_is(lanes: Lanes) -> None:
+    mapping = replace(NGINX_JSON, columns=NGINX_JSON.columns | {"gateway_reason": (("why",),)})
+    lines = [
+        json_line(status=502, upstream_status="", why=why) for why in ("UF,URX", "sk_live_0123456789abcdef", "a b")
+    ]
+
+    rows, _ = parsed(lanes, settled(mapping, lines), lines)
+
+    assert [row["gateway_reason"] for row in rows] == ["UF,URX", "[secret]", "bad_gateway"]
