@@ -1,7 +1,7 @@
 """Records out of what carried them: the lines of container runtimes, syslog and log shippers, and JSON around records.
 
-Takes off one layer, and puts records together again that a container runtime split. Knows no gateway's format; whoever
-calls asks the formats first, since the export of CloudWatch is no more than a time before the record.
+Takes off one layer, and puts records together again that lie on several lines. Knows no gateway's format; whoever calls
+asks the formats first, since the export of CloudWatch is no more than a time before the record.
 """
 
 import re
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from ingest import audit
 from ingest.wrappers import DECODER, Inner, epoch_us, fluent_text, from_array, from_object, iso_us, text_bytes
 
 __all__ = ["Inner", "Joined", "join", "unwrap"]
@@ -175,12 +176,18 @@ def _cloudwatch_export(record: bytes) -> Unwrapped | None:
     return None if received_us is None else _one("cloudwatch_export", record[header.end() :], received_us)
 
 
+def _modsecurity(record: bytes) -> Unwrapped | None:
+    found = audit.as_json(record)
+    return None if found is None else ("modsecurity", [Inner(found, None)])
+
+
 _Held = Callable[[bytes], Unwrapped | None]
 _TEXTS: Final[tuple[_Held, ...]] = (_syslog_3164, _fluent_bit)
 _BY_START: Final[dict[bytes, tuple[_Held, ...]]] = {
     b"": (),
     b"{": (_docker_line, _json_object),
     b"[": (_json_array,),
+    b"-": (_modsecurity, *_TEXTS),
     b"<": (_syslog_5424, _syslog_3164),
     **{b"%d" % digit: (_cri, _fluentd, _syslog_3164, _cloudwatch_export, _fluent_bit) for digit in range(10)},
 }
@@ -198,12 +205,36 @@ class Joined:
 
 
 def join(lines: Sequence[bytes], *, is_end: bool) -> Joined:
-    """The records on `lines`, which are without their ends: the chunks of Docker and CRI are joined, stream by stream.
+    """The records on `lines`, which are without their ends: the chunks of Docker and CRI are joined, stream by stream,
+    and the lines of an entry of ModSecurity's audit log.
 
-    A joined record is a line of the same wrapper, with the header of its last chunk. Whoever calls gives the lines from
-    `open_from` on again with more after them, or says with `is_end` that no more follow: then a record that is not
-    whole is given as it is. So is one that does not end within `MOST_OPEN_BYTES` of lines.
+    Joined chunks are a line of the same wrapper, with the header of the last; joined lines keep the line ends between
+    them. Whoever calls gives the lines from `open_from` on again with more after them, or says with `is_end` that no
+    more follow: then a record that is not whole is given as it is. So is one that does not end within
+    `MOST_OPEN_BYTES` of lines.
     """
+    if not any(line.startswith(audit.START) for line in lines):
+        return _with_chunks_joined(lines, is_end=is_end)
+    records: list[bytes] = []
+    first: list[int] = []
+    behind, open_from = 0, None
+    for start, end in audit.entries(lines, is_end=is_end, most_bytes=MOST_OPEN_BYTES):
+        records += lines[behind:start]
+        first += range(behind, start)
+        if end is None:
+            behind, open_from = len(lines), start
+            break
+        records.append(b"\n".join(lines[start:end]))
+        first.append(start)
+        behind = end
+    records += lines[behind:]
+    first += range(behind, len(lines))
+    joined = _with_chunks_joined(records, is_end=is_end)
+    open_from = open_from if joined.open_from is None else first[joined.open_from]
+    return Joined(joined.records, [first[index] for index in joined.first], open_from)
+
+
+def _with_chunks_joined(lines: Sequence[bytes], *, is_end: bool) -> Joined:
     splits = {index for index, line in enumerate(lines) if _may_be_split(line)}
     if not splits:
         return Joined(list(lines), list(range(len(lines))), None)
