@@ -92,22 +92,22 @@ def canonical_sql(layout: Format, records: str) -> str:
     Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason`
     (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
     """
-    # The target of a request has such a path in it (RFC 9112, 3.2); the second word of a garbled line may be a secret.
-    target = _request_part("path", "^[A-Za-z]{1,20} (?:https?://[^/ ]+)?(/[^ ]*)", layout)
-    path = f"'/' || ltrim({target}, '/')" if layout.unit("path") == "bare" else f"target_of({target})"
+    # A macro repeats its argument, and CASE evaluates each of them: so every step is a SELECT of its own.
+    targeted = f"""
+        SELECT * REPLACE (
+            split_part({_target(layout)}, '?', 1) AS path, {_first_of_list("client_ip", layout)} AS client_ip)
+        FROM ({_requested(layout, records)})"""
     timed = f"""
         SELECT * REPLACE (
                 {_status(layout)} AS status,
                 {_latency(layout)} AS latency_ms,
                 {_ms("upstream_ms", layout, "last_try({})")} AS upstream_ms,
-                {_request_part("method", "^([A-Za-z]{1,20}) ", layout)} AS method,
                 {_address(layout)} AS client_ip,
                 {_decoded("user_agent", layout)} AS user_agent,
-                {_host(layout)} AS host,
-                without_own_org(split_part({path}, '?', 1), org_id) AS path
+                without_own_org(path, org_id) AS path
             ),
             {_ts_us("ts", layout)} AS logged_us
-        FROM ({records})"""
+        FROM ({targeted})"""
     ended_us = "logged_us + coalesce((latency_ms * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "logged_us"
     answered = f"""
         SELECT * REPLACE (
@@ -147,11 +147,25 @@ def plain_sql(layout: Format, successes: str) -> str:
         WHERE reject_reason IS NULL"""
 
 
-def _request_part(field: str, pattern: str, layout: Format) -> str:
-    """The field itself, or else what `pattern` finds in the request line where the format has one."""
-    if not layout.has("request_line"):
-        return field
-    return f"coalesce({field}, nullif(regexp_extract(request_line, '{pattern}', 1), ''))"
+def _requested(layout: Format, records: str) -> str:
+    """`records` with method and path, out of the request line where they have none, and the host of an absolute URL."""
+    found = records
+    if layout.has("request_line"):
+        found = f"SELECT *, regexp_extract(request_line, {_REQUEST}, ['method', 'path']) AS request FROM ({records})"
+    requested = f"""
+        SELECT * REPLACE (
+            coalesce(method, nullif(request.method, '')) AS method, coalesce(path, nullif(request.path, '')) AS path)
+        FROM ({found})"""
+    host = f"SELECT * REPLACE ({_host(layout)} AS host) FROM ({{}})"
+    return host.format(requested if layout.has("request_line") else records)
+
+
+# The target of a request has such a path in it (RFC 9112, 3.2); the second word of a garbled line may be a secret.
+_REQUEST: Final = "'^([A-Za-z]{1,20}) (?:https?://[^/ ]+)?(/[^ ]*)?'"
+
+
+def _target(layout: Format) -> str:
+    return "'/' || ltrim(path, '/')" if layout.unit("path") == "bare" else "target_of(path)"
 
 
 def _status(layout: Format) -> str:
@@ -181,10 +195,12 @@ def _latency(layout: Format) -> str:
     return latency
 
 
+def _first_of_list(field: str, layout: Format) -> str:
+    return f"trim(split_part({field}, ',', 1))" if layout.unit(field) == "address" else field
+
+
 def _address(layout: Format) -> str:
-    return (
-        "first_address(trim(split_part(client_ip, ',', 1)))" if layout.unit("client_ip") == "address" else "client_ip"
-    )
+    return "first_address(client_ip)" if layout.unit("client_ip") == "address" else "client_ip"
 
 
 def _decoded(field: str, layout: Format) -> str:
