@@ -86,13 +86,10 @@ def detect(name: str, head: bytes, given: Format | None = None, given_as: str = 
     """
     votes = list(head_votes(head, given))
     counted = Counter(map(str, votes))
-    known = Counter((vote.wrappers, vote.format_name) for vote in votes if vote.format_name)
-    if not known and given is None:
+    found = Counter((vote.wrappers, None if given else vote.format_name) for vote in votes if given or vote.format_name)
+    if not found and given is None:
         raise BadInput(f"{name}: {_unknown(head, votes)}")
-    around = Counter(vote.wrappers for vote in votes) if given else Counter()
-    wrappers, winner = max(known, key=lambda pair: known[pair]) if known else ((), None)
-    if given:
-        wrappers = max(around, key=lambda found: around[found]) if around else ()
+    wrappers, winner = max(found, key=lambda pair: found[pair]) if found else ((), None)
     layout = replace(given, is_given=True) if given else formats()[str(winner)]
     records = [vote.record for vote in votes if vote.wrappers == wrappers and (given or vote.format_name == winner)]
     count = sum(vote.format_name == winner for vote in votes)
