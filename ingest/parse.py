@@ -87,6 +87,7 @@ class Lane:
         self._door = Door(self._con.cursor())
         self._layout = layout
         self._groups = 0  # the first lines tell
+        self._refuses_most = False
         self._careful: dict[str, Prepared] = {}
         self._clean = self._pair(is_clean=True)
         self._tolerant = self._pair(is_clean=False)
@@ -118,26 +119,36 @@ class Lane:
         chunk = part.records
         lines = _lines(chunk)
         self._groups = self._groups or fast.groups_at_once(self._con, self._layout, lines)
-        try:
-            successes, rows = self._fast_rows(chunk, lines)
-        except duckdb.InvalidInputException:
-            # A source with one broken line has more of them: stay with the queries that bear them.
-            self._fast = self._tolerant
-            successes, rows = self._fast_rows(chunk, lines)
-        is_refused = pc.or_(rows["is_refused"], rows["reject_reason"].is_valid())
-        found: list[tuple[Format, pa.Table]] = []
-        refusals: list[careful.Refusal] = []
-        extra = 0
-        if pc.any(is_refused).as_py():
-            found, refusals, extra = self._careful_rows(part, rows.filter(is_refused)["line"].to_pylist())
-            rows = rows.filter(pc.invert(is_refused))
-        tables = [(self._layout, successes), (self._layout, rows), *found]
+        tables: list[tuple[Format, pa.Table]] = []
+        if self._refuses_most and self._refuses(lines.slice(0, _PROBED)):
+            refused = lines["line"].to_pylist()
+        else:
+            successes, rows = self._swiftly(chunk, lines)
+            is_refused = _is_refused(rows)
+            refused = rows.filter(is_refused)["line"].to_pylist()
+            tables = [(self._layout, successes), (self._layout, rows.filter(pc.invert(is_refused)))]
+        self._refuses_most = len(refused) > len(lines) / 2
+        found, refusals, extra = self._careful_rows(part, refused)
+        tables += found
         requests = tuple(
             self._door.redact(_placed(table, part), {"gateway": layout.name, "source_id": source_id})
             for layout, table in tables
             if len(table)
         )
         return Batch(requests, _rejects(part, refusals, source_id), extra)
+
+    def _refuses(self, lines: pa.Table) -> bool:
+        """Whether the vectorised lane refuses most of `lines`, and is better not asked for the others."""
+        return 2 * (pc.sum(_is_refused(self._tolerant[1].run(lines))).as_py() or 0) > len(lines)
+
+    def _swiftly(self, chunk: Chunk, lines: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """As `_fast_rows`, whatever the lines."""
+        try:
+            return self._fast_rows(chunk, lines)
+        except duckdb.InvalidInputException:
+            # A source with one broken line has more of them: stay with the queries that bear them.
+            self._fast = self._tolerant
+            return self._fast_rows(chunk, lines)
 
     def _fast_rows(self, chunk: Chunk, lines: pa.Table) -> tuple[pa.Table, pa.Table]:
         """The plain successes, and the canonical rows of all other lines: few, in most logs."""
@@ -194,6 +205,11 @@ class Lane:
         return self._careful[layout.name].run(records)
 
 
+def _is_refused(rows: pa.Table) -> pa.ChunkedArray:
+    return pc.or_(rows["is_refused"], rows["reject_reason"].is_valid())
+
+
+_PROBED: Final = 500
 # Of more records at a time the memory would not stay in the processor's cache.
 _BLOCK: Final = 1000
 

@@ -14,6 +14,7 @@ from ingest import careful
 from ingest.parse import Lanes
 from tests.ingest.logs import (
     COMBINED,
+    KEY,
     NGINX_JSON,
     SECOND,
     combined_line,
@@ -301,3 +302,20 @@ def test_what_stands_for_nothing_is_null_in_every_column(lanes: Lanes) -> None:
 
     always = {"ts", "day", "status", "kind", "origin", "gateway", "source_id", "line"}
     assert [{name for name, value in row.items() if value is not None} for row in rows] == [always, always]
+
+
+def test_a_source_of_which_most_is_refused_is_read_alike_in_every_part() -> None:
+    good, odd = json_line(), BYTE_ORDER_MARK + error_line("rate_limited", 429)
+    parts = [[odd] * 3, [odd] * 4, [good] * 3, [good, odd], [odd, good, b"{"]]
+    of_one_source = Lanes(KEY, 1)
+
+    found = [parsed(of_one_source, JSON_LINES, lines) for lines in parts]
+
+    assert found == [parsed(Lanes(KEY, 1), JSON_LINES, lines) for lines in parts]
+    assert [(len(rows), rejects) for rows, rejects in found] == [
+        (3, []),
+        (4, []),
+        (3, []),
+        (2, []),
+        (2, [(3, "not_json")]),
+    ]
