@@ -188,7 +188,7 @@ def _plan_one(source: Source, name: str, known: Known) -> Plan | Step | None:
         return Step(name, "known", "unchanged")
     with closing(Reader(source)) as reader:
         if not reader.head:
-            return Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty")
+            return _empty(name, reader)
         step = known.find(reader)
     if step is None:
         return Plan(source, name, digest, hashlib.sha256(reader.head).hexdigest(), len(reader.head))
@@ -196,6 +196,10 @@ def _plan_one(source: Source, name: str, known: Known) -> Plan | Step | None:
         return None
     told = Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read")
     return _continue(source, name, digest, step) or told
+
+
+def _empty(name: str, reader: Reader) -> Step:
+    return Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty")
 
 
 def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> Plan | None:
@@ -354,8 +358,10 @@ def _dry_run(
     for source in sources:
         name = redacted(source.name)
         try:
+            with closing(Reader(source)) as reader:
+                nothing = None if reader.head else _empty(name, reader)
             plan = Plan(source, name, "", "0" * 64, 0)
-            yield from parse_group([plan], None, key, choice, _THREADS, watch).steps
+            yield from [nothing] if nothing else parse_group([plan], None, key, choice, _THREADS, watch).steps
         except (BadInput, OSError) as error:
             yield Step(name, "unreadable", _told(error, source))
 

@@ -505,3 +505,15 @@ def test_times_without_a_zone_are_of_the_zone_that_was_given(tmp_path: Path, tim
         f"2026-11-23T{hour:02}:59:05+00:00",
         "2026-11-23T10:59:05+00:00",
     ]
+
+
+def test_a_dry_run_tells_an_empty_source_as_an_ingest_does(tmp_path: Path) -> None:
+    sources = [source(tmp_path, "empty.log", b""), source(tmp_path, "damaged.gz", b"\x1f\x8b\x08")]
+
+    dry = added(sources, tmp_path / "none", dry_run=True)
+
+    assert dry == added(sources, tmp_path / "lake")
+    assert [(step.outcome, step.reason) for step in dry] == [
+        ("empty", "empty"),
+        ("empty", "holds nothing that can be decompressed"),
+    ]
