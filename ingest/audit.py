@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any, Final
 
-from ingest.wrappers import first_wins, text_bytes
+from ingest.json_text import first_wins
+from ingest.wrappers import text_bytes
 
 START: Final = b"--"
 """What every mark starts with."""

@@ -7,6 +7,7 @@ Knows units and HTTP; knows no gateway by name.
 from typing import Final
 
 from ingest.formats import Format
+from ingest.prepared import quoted
 
 _TO_MS: Final = {"s": "* 1e3", "ms": "", "us": "/ 1e3", "ns": "/ 1e6"}
 _TO_US: Final = {"s": "* 1e6", "ms": "* 1e3", "us": ""}
@@ -241,11 +242,7 @@ def _said_upstream(layout: Format) -> str:
 
 def _answered_by(words: tuple[str, ...]) -> str:
     """SQL that says whether `answered_by` is one of `words`, of which an empty one stands for no value."""
-    return f"coalesce(nullif(answered_by, '-'), '') IN ({', '.join(map(_quoted, words))})"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return f"coalesce(nullif(answered_by, '-'), '') IN ({', '.join(map(quoted, words))})"
 
 
 def _ts_us(field: str, layout: Format) -> str:
@@ -264,7 +261,5 @@ def _ts_us(field: str, layout: Format) -> str:
         case _ if unit in _TO_US:
             return f"TRY_CAST(round(TRY_CAST({field} AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"
         case _:
-            local = (
-                f"TRY_CAST({field} AS TIMESTAMP)" if unit == "iso8601" else f"try_strptime({field}, {_quoted(unit)})"
-            )
-            return f"epoch_us({local if '%z' in unit else f'timezone({_quoted(layout.time_zone)}, {local})'})"
+            local = f"TRY_CAST({field} AS TIMESTAMP)" if unit == "iso8601" else f"try_strptime({field}, {quoted(unit)})"
+            return f"epoch_us({local if '%z' in unit else f'timezone({quoted(layout.time_zone)}, {local})'})"

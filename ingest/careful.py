@@ -17,11 +17,11 @@ import pyarrow as pa
 from ingest import envelope, identify
 from ingest.documents import split
 from ingest.formats import FIELDS, Format
+from ingest.json_text import DECODER
 from ingest.repair import begun_again, repaired
 from ingest.schema import DETAILS
 from ingest.times import epoch_unit, micros
 from ingest.unwrap import unwrap
-from ingest.wrappers import DECODER
 
 MOST_LAYERS: Final = 6
 """How deep a record may be wrapped."""
@@ -195,7 +195,7 @@ class _Reading:
         fields: dict[str, str | None] = {
             name: value if value.isascii() else _valid(value)
             for name, value in values.items()
-            if value is not None and (value not in missing or name in _KEPT)
+            if value is not None and (value not in missing or name in KEPT)
         }
         if found.headers:
             for name, header in _OF_HEADERS.items():
@@ -242,7 +242,8 @@ def _fields(record: dict[str, Any], layout: Format) -> dict[str, str | None]:
 
 
 # Whether the gateway wrote nothing or a dash tells whether it asked an upstream.
-_KEPT: Final = frozenset({"upstream_status"})
+KEPT: Final = frozenset({"upstream_status"})
+"""Fields whose markers of a missing value stay."""
 
 
 _OF_HEADERS: Final = {

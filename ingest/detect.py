@@ -3,7 +3,6 @@
 Knows how a vote is counted; parses no more of a record than it takes to name its format.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,9 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from ingest import identify
+from ingest.careful import MOST_LAYERS
 from ingest.documents import is_document_stream, split
 from ingest.formats import FieldPath, Format, formats
 from ingest.frame import Frame
+from ingest.json_text import JsonObject, object_of
 from ingest.repair import repaired
 from ingest.schema import BadInput
 from ingest.source import HEAD_BYTES, LONGEST_LINE, Reader
@@ -21,7 +22,6 @@ from ingest.times import epoch_unit
 from ingest.unwrap import join, unwrap
 
 _MOST_RECORDS: Final = 200
-_MOST_LAYERS: Final = 6
 _CLF: Final = re.compile(r"\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]")
 _MAGIC: Final = {
     b"PAR1": "a Parquet file, not a log; errata reads logs",
@@ -138,7 +138,7 @@ def _vote(
 ) -> Iterator[Vote]:
     text = record.decode("utf-8", "surrogateescape").strip()
     found, kind = _identified(text, of_fields)
-    is_bare = found is not None or len(wrappers) == _MOST_LAYERS or (given is not None and _fits(text, given))
+    is_bare = found is not None or len(wrappers) == MOST_LAYERS or (given is not None and _fits(text, given))
     unwrapped = None if is_bare else unwrap(record)
     if unwrapped is None:
         yield Vote(wrappers, found.name if found else None, kind, text)
@@ -161,14 +161,9 @@ def _identified(text: str, of_fields: Format | None) -> tuple[Format | None, str
     return (None, "not_json") if values is None else (identify.of_object(values), "json")
 
 
-def _object(text: str) -> dict[str, Any] | None:
-    try:
-        values = json.loads(text, strict=False)
-    except ValueError:
-        return repaired(text)
-    except RecursionError:
-        return None
-    return values if isinstance(values, dict) else None
+def _object(text: str) -> JsonObject | None:
+    values = object_of(text)
+    return repaired(text) if values is None else values
 
 
 def _fields_directive(head: bytes) -> list[str]:

@@ -3,14 +3,13 @@
 Judges values by their form and gives none of them, nor a name that may be personal data itself.
 """
 
-import json
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from typing import Any, Final
 
 from ingest.formats import FieldPath
+from ingest.json_text import object_of
 from ingest.times import epoch_unit, micros
 
 _DEEPEST: Final = 4
@@ -30,7 +29,7 @@ def draft(records: list[str], masked: Callable[[str], str]) -> str:
     """
     found: dict[FieldPath, list[Any]] = defaultdict(list)
     for record in records:
-        for path, value in _leaves(_object(record)):
+        for path, value in _leaves(object_of(record)):
             if masked(written(path)) == written(path):
                 found[path].append(value)
     # A name that few records have may be a value, such as the name of a customer.
@@ -57,12 +56,6 @@ def written(path: FieldPath) -> str:
 
 def _quoted(path: str) -> str:
     return f"'{path}'" if "\\" in path else f'"{path}"'
-
-
-def _object(record: str) -> Any:
-    with suppress(ValueError, RecursionError):
-        return json.loads(record, strict=False)
-    return None
 
 
 def _leaves(value: Any, path: FieldPath = ()) -> Iterator[tuple[FieldPath, Any]]:

@@ -12,12 +12,11 @@ from typing import Any, Final
 import duckdb
 import pyarrow as pa
 
-from ingest.careful import RECORDS
+from ingest.careful import KEPT, RECORDS
 from ingest.formats import MISSING, FieldPath, Format
+from ingest.prepared import quoted
 
 _NUMBERS: Final = {"latency_ms": "DOUBLE", "status": "SMALLINT", "response_bytes": "BIGINT"}
-# Whether the gateway wrote nothing or a dash tells whether it asked an upstream.
-_KEPT: Final = frozenset({"upstream_status"})
 # What decides something before redaction, where the usual markers are dropped once for all rows that have them.
 _DECIDES: Final = frozenset({"method", "path", "body", "code"})
 _EPOCHS: Final = frozenset({"epoch", "s", "ms", "us"})
@@ -110,7 +109,7 @@ def _record(layout: Format, lines: str, *, is_clean: bool, groups: int) -> str:
 
 
 def _json_record(layout: Format, lines: str, attempt: str) -> str:
-    record = attempt.format(f"json_transform(text, {_quoted(json.dumps(_spec(layout)))})")
+    record = attempt.format(f"json_transform(text, {quoted(json.dumps(_spec(layout)))})")
     fields = ", ".join(_json_field(name, paths, layout) for name, paths in layout.columns.items())
     return f"""
         SELECT line,
@@ -179,7 +178,7 @@ def _step(key: str | int) -> str:
 def _json_field(name: str, paths: tuple[FieldPath, ...], layout: Format) -> str:
     value = _any(layout, name)
     alias = "field_code" if name == "code" else name
-    if _kind(name, layout) != "VARCHAR" or name in _KEPT or (name == "ts" and layout.unit("ts") in _EPOCHS):
+    if _kind(name, layout) != "VARCHAR" or name in KEPT or (name == "ts" and layout.unit("ts") in _EPOCHS):
         return f"{value} AS {alias}"
     is_fallback = name in {"method", "path"} and layout.has("request_line")
     if set(layout.missing) <= set(MISSING) and not is_fallback and name != "code":
@@ -204,7 +203,7 @@ def _groups(layout: Format, names: list[str]) -> str:
     """SQL that gives the groups `names` of a line as a structure, whose fields are all '' where it does not match."""
     # RE2 numbers named groups like others, so that it is to know no more of them than are asked for.
     pattern = re.sub(r"\(\?P<(\w+)>", lambda group: group[0] if group[1] in names else "(?:", layout.pattern)
-    return f"regexp_extract(text, {_quoted(pattern)}, [{', '.join(map(_quoted, names))}])"
+    return f"regexp_extract(text, {quoted(pattern)}, [{', '.join(map(quoted, names))}])"
 
 
 ONE_PASS_GROUPS: Final = 4
@@ -238,17 +237,13 @@ _TRIED: Final = 1000
 def _text_field(name: str, value: str, layout: Format) -> str:
     alias = "field_code" if name == "code" else name
     # A group that matched nothing is empty here, and a group that is not there in Python.
-    given = f"nullif({value}, '')" if name in _KEPT else _unless_missing(value, layout)
+    given = f"nullif({value}, '')" if name in KEPT else _unless_missing(value, layout)
     return f"{given} AS {alias}"
 
 
 def _unless_missing(value: str, layout: Format) -> str:
-    markers = ", ".join(_quoted(marker) for marker in layout.missing)
+    markers = ", ".join(quoted(marker) for marker in layout.missing)
     return f"CASE WHEN {value} IN ({markers}) THEN NULL ELSE {value} END" if markers else value
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _identifier(name: str) -> str:

@@ -3,12 +3,12 @@
 Knows signatures. Knows nothing of wrappers, nor of what becomes of a record.
 """
 
-import json
 import re
 from functools import cache
 from typing import Any
 
 from ingest.formats import CONFIDENCES, FieldPath, Format, Signature, formats
+from ingest.json_text import object_of
 
 
 @cache
@@ -68,16 +68,9 @@ def value_at(record: Any, path: FieldPath) -> Any:
     value = record
     for key in path:
         if isinstance(value, str) and value.startswith("{"):
-            value = _loaded(value)
+            value = object_of(value)
         if isinstance(key, int):
             value = value[key] if isinstance(value, list) and key < len(value) else None
         else:
             value = value.get(key) if isinstance(value, dict) else None
     return value
-
-
-def _loaded(text: str) -> Any:
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None

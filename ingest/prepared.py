@@ -34,3 +34,8 @@ class Prepared:
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
         """The table of the moment, asked for by DuckDB at each execution (the Arrow PyCapsule interface)."""
         return self._table.__arrow_c_stream__(requested_schema)
+
+
+def quoted(text: str) -> str:
+    """`text` as a literal of SQL, for what cannot be a parameter: patterns, names of keys and units of a format."""
+    return "'" + text.replace("'", "''") + "'"

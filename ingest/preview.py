@@ -3,10 +3,9 @@
 Reads no more than the head and writes nothing. Knows no screen.
 """
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -15,6 +14,7 @@ from ingest import identify
 from ingest.detect import Detection, detect, head_votes, opening
 from ingest.draft import draft, written
 from ingest.formats import CONFIDENCES, FieldPath, Format
+from ingest.json_text import object_of
 from ingest.parse import Lanes, Progress, parse
 from ingest.schema import REQUEST_COLUMNS, BadInput
 from ingest.source import HEAD_BYTES, Reader, Source
@@ -162,7 +162,7 @@ def _alternatives(detection: Detection) -> Iterable[str]:
     """The other formats that the records fit."""
     layout = detection.layout
     records = detection.records[:_MOST_COMPARED]
-    values = [_object(record) for record in records]
+    values = [object_of(record) or {} for record in records]
     for other in identify.by_confidence(layout.layout) if records else ():
         is_fit = (
             all(identify.matched(record, other) for record in records)
@@ -198,14 +198,6 @@ def _times(detection: Detection) -> Times:
 def _time(record: str, layout: Format, path: FieldPath) -> str:
     """The time of `record` as it is written, empty where it has none."""
     if layout.layout == "json":
-        return str(identify.value_at(_object(record), path) or "")
+        return str(identify.value_at(object_of(record), path) or "")
     match = identify.matched(record, layout)
     return str(match.groupdict().get("ts") or "") if match else ""
-
-
-def _object(record: str) -> dict[str, Any]:
-    with suppress(ValueError, RecursionError):
-        value = json.loads(record, strict=False)
-        if isinstance(value, dict):
-            return value
-    return {}

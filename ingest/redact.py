@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from ingest.canonical import MACROS
 from ingest.formats import MISSING
-from ingest.prepared import Prepared
+from ingest.prepared import Prepared, quoted
 from ingest.schema import DETAILS, REQUESTS
 
 _CREDENTIAL: Final = (
@@ -70,18 +70,18 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
     """Creates the masking macros and the keyed fingerprint in `con`."""
     masked = "value"
     for pattern, replacement in _MASKS:
-        masked = f"regexp_replace({masked}, {_quoted(pattern)}, {_quoted(replacement)}, 'g')"
+        masked = f"regexp_replace({masked}, {quoted(pattern)}, {quoted(replacement)}, 'g')"
     inner, outer = (_blob(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
     con.execute(f"""
         CREATE OR REPLACE MACRO keyed_hash(value) AS
             left(sha256({outer} || unhex(sha256({inner} || encode(value)))), 16);
         CREATE OR REPLACE MACRO redact_text(value) AS
-            CASE WHEN regexp_matches(value, {_quoted(_SUSPICIOUS)}) THEN {masked} ELSE value END;
+            CASE WHEN regexp_matches(value, {quoted(_SUSPICIOUS)}) THEN {masked} ELSE value END;
         CREATE OR REPLACE MACRO redact_id(value) AS
-            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_ID)}) OR length(value) > 128
+            CASE WHEN regexp_matches(value, {quoted(_UNSAFE_ID)}) OR length(value) > 128
                 THEN '#' || keyed_hash(value) ELSE value END;
         CREATE OR REPLACE MACRO redact_path(value, folded) AS
-            CASE WHEN regexp_matches(value, {_quoted(_UNSAFE_PATH)})
+            CASE WHEN regexp_matches(value, {quoted(_UNSAFE_PATH)})
                 THEN route_of(value, folded) || '#' || left(keyed_hash(value), 12) ELSE value END;
         CREATE OR REPLACE MACRO redact_code(value) AS
             left(regexp_replace(redact_text(value), '[^A-Za-z0-9_.:/#\\[\\]-]', '?', 'g'), 64);
@@ -238,10 +238,6 @@ def name_mask(key: bytes) -> Callable[[str], str]:
         return str(con.execute("SELECT redact_text(?)", [readable]).fetchall()[0][0])
 
     return masked
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 def _blob(data: bytes) -> str:

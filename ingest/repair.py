@@ -7,7 +7,7 @@ import json
 import re
 from typing import Any, Final
 
-from ingest.wrappers import first_wins
+from ingest.json_text import object_of
 
 _STRING: Final = r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?$)'
 _ESCAPE: Final = re.compile(r"\\\\|((?:\\x[0-9A-Fa-f]{2})+)")
@@ -31,9 +31,9 @@ def repaired(text: str) -> dict[str, Any] | None:
         return None
     unescaped = _ESCAPE.sub(_as_json_escape, text)
     completed = _VALUE.sub(_as_json_value, unescaped)
-    value = _loaded(completed)
+    value = object_of(completed)
     if value is None and len(completed) <= _LONGEST_UNESCAPED and not begun_again(text):
-        value = _loaded(_UNESCAPED.sub(_as_json_string, completed))
+        value = object_of(_UNESCAPED.sub(_as_json_string, completed))
     return value
 
 
@@ -43,14 +43,6 @@ def begun_again(text: str) -> str:
     """
     opening = _OPENING.match(text)
     return text[text.rfind(opening[0]) :] if opening and text.rfind(opening[0]) else ""
-
-
-def _loaded(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text, strict=False, object_pairs_hook=first_wins)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _as_json_escape(match: re.Match[str]) -> str:

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from ingest import audit
-from ingest.wrappers import DECODER, Inner, epoch_us, fluent_text, from_array, from_object, iso_us, text_bytes
+from ingest.json_text import DECODER
+from ingest.wrappers import Inner, epoch_us, fluent_text, from_array, from_object, iso_us, text_bytes
 
 __all__ = ["Inner", "Joined", "join", "unwrap"]
 

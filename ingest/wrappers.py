@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-MOST_DECODED_BYTES: Final = 1 << 24
+from ingest.json_text import JsonObject, first_wins
 
-JsonObject = dict[str, Any]
+MOST_DECODED_BYTES: Final = 1 << 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +45,6 @@ def from_object(record: JsonObject) -> tuple[str, list[Inner]] | None:
 def from_array(values: list[Any]) -> tuple[str, list[Inner]] | None:
     """As `from_object`, of an array of records."""
     return ("array", _each(values)) if all(isinstance(value, dict) for value in values) else None
-
-
-def first_wins(pairs: list[tuple[str, Any]]) -> JsonObject:
-    """The object of `pairs`; of a repeated key the first counts, as everywhere in ingest."""
-    found = dict(pairs)
-    return found if len(found) == len(pairs) else dict(reversed(pairs))
-
-
-DECODER: Final = json.JSONDecoder(strict=False, object_pairs_hook=first_wins)
-"""Reads JSON text whose bytes that are no UTF-8 are surrogate escapes, control characters in strings included."""
 
 
 _NO_BYTES: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")
