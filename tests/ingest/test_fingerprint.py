@@ -1,12 +1,13 @@
 """The secret behind keyed fingerprints: made once, private, outside every lake."""
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from ingest.fingerprint import key_path, load_key
+from ingest.fingerprint import key_path, load_key, secret_id
 from ingest.schema import BadInput
 
 
@@ -91,3 +92,12 @@ def test_a_place_that_cannot_keep_it_is_named_with_what_to_do(tmp_path: Path, mo
     assert str(raised.value) == (
         f"{path}: cannot keep the fingerprint secret: Not a directory. Set ERRATA_KEY_FILE to a place that can."
     )
+
+
+def test_the_id_of_a_secret_tells_it_from_others_and_holds_nothing_of_it() -> None:
+    key = bytes(range(32))
+
+    assert secret_id(key) == secret_id(bytes(range(32)))
+    assert re.fullmatch("[0-9a-f]{12}", secret_id(key))
+    assert secret_id(key) not in key.hex()
+    assert len({secret_id(bytes([number]) * 32) for number in range(100)}) == 100
