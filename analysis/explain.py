@@ -124,7 +124,7 @@ def explain(con: duckdb.DuckDBPyConnection, request_id: str) -> Explanation:
             raise BadInput(f'no request in the lake has the id {request_id!r}; ids are in: errata sql "FROM errors"')
         request = found[0]
         meaning = _rows(con, "FROM catalogue WHERE code = $code", code=request["code"])
-        data_through = _rows(con, "SELECT max(last_ts) AS data_through FROM sources")[0]["data_through"]
+        data_through = _rows(con, "SELECT data_through() AS data_through")[0]["data_through"]
         rows = _same_intent(con, request, _ATTEMPTS) or [request]
         position = next(number for number, row in enumerate(rows) if _place(row) == _place(request))
         later_successes = [row for row in rows[position + 1 :] if not row["is_error"]]

@@ -16,7 +16,7 @@ from ingest.schema import BadInput
 _LAST_REQUEST_BEFORE: Final = (
     "SELECT epoch_us(max(ts)) FROM requests WHERE day <= $moment::DATE AND ts < utc_moment($moment)"
 )
-_DATA_BEGINS: Final = "SELECT epoch_us(min(first_ts)) FROM sources"
+_DATA_BEGINS: Final = "SELECT epoch_us(data_begins())"
 _DATA_THROUGH: Final = "SELECT epoch_us(data_through())"
 _MICROSECOND: Final = timedelta(microseconds=1)
 _SPILL_OVER: Final = timedelta(hours=1)

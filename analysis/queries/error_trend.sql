@@ -23,9 +23,8 @@ CREATE OR REPLACE MACRO error_trend(
 ) AS TABLE
 WITH range_bounds AS (
     SELECT
-        coalesce(utc_moment(since), min(first_ts)) AS first_moment,
-        coalesce(utc_moment(until), max(last_ts)) AS last_moment
-    FROM sources
+        coalesce(utc_moment(since), data_begins()) AS first_moment,
+        coalesce(utc_moment(until), data_through()) AS last_moment
 ),
 chosen AS (
     SELECT CASE

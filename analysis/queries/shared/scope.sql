@@ -1,6 +1,9 @@
 -- A moment that a person gave (date, timestamp or text; UTC) as a TIMESTAMPTZ. NULL stays NULL.
 CREATE OR REPLACE MACRO utc_moment(moment) AS moment::TIMESTAMP AT TIME ZONE 'UTC';
 
+-- The earliest request that was ingested.
+CREATE OR REPLACE MACRO data_begins() AS (SELECT min(first_ts) FROM sources);
+
 -- The latest request that was ingested: the end of a range whose `until` is not given.
 CREATE OR REPLACE MACRO data_through() AS (SELECT max(last_ts) FROM sources);
 
