@@ -25,6 +25,7 @@ from ingest.frame import Part, parts
 from ingest.prepared import Prepared
 from ingest.redact import Door, Redacted, install
 from ingest.schema import REJECTS
+from ingest.settings import ClientIp
 from ingest.source import TAIL_BYTES, Chunk, Reader
 
 
@@ -77,14 +78,14 @@ class Lane:
     The connection is in memory, in UTC, and reaches neither files nor extensions.
     """
 
-    def __init__(self, key: bytes, layout: Format) -> None:
+    def __init__(self, key: bytes, layout: Format, client_ip: ClientIp) -> None:
         self._con = duckdb.connect(config={"threads": 1, "memory_limit": "400MB", "autoload_known_extensions": False})
         self._con.execute("SET TimeZone = 'UTC'; SET enable_external_access = false")
         # Pushed down, a filter on fields of a record would parse the record once more for each of them.
         self._con.execute("SET disabled_optimizers = 'filter_pushdown'")
         self._con.execute(MACROS)
         install(self._con, key)
-        self._door = Door(self._con.cursor())
+        self._door = Door(self._con.cursor(), client_ip)
         self._layout = layout
         self._groups = 0  # the first lines tell
         self._refuses_most = False
@@ -215,11 +216,15 @@ _BLOCK: Final = 1000
 
 
 class Lanes:
-    """Lanes that were made, kept for the next chunk of the same layout. `threads` of them may work at the same time."""
+    """Lanes that were made, kept for the next chunk of the same layout. `threads` of them may work at the same time.
 
-    def __init__(self, key: bytes, threads: int) -> None:
+    `client_ip` is what becomes of the addresses of clients.
+    """
+
+    def __init__(self, key: bytes, threads: int, client_ip: ClientIp = "keep") -> None:
         self.threads = threads
         self._key = key
+        self._client_ip = client_ip
         self._idle: list[tuple[Format, Lane]] = []
         self._lock = threading.Lock()
 
@@ -228,7 +233,7 @@ class Lanes:
         with self._lock:
             place = next((index for index, (made_for, _) in enumerate(self._idle) if made_for == layout), None)
             lane = None if place is None else self._idle.pop(place)[1]
-        lane = lane or Lane(self._key, layout)
+        lane = lane or Lane(self._key, layout, self._client_ip)
         batch = lane.parse(part, source_id)
         with self._lock:
             self._idle.append((layout, lane))

@@ -7,17 +7,21 @@ Knows the shapes of secrets; knows no gateway.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from duckdb.func import SPECIAL
+from duckdb.sqltypes import VARCHAR
 
 from ingest.canonical import MACROS
 from ingest.formats import MISSING
 from ingest.prepared import Prepared, quoted
 from ingest.schema import DETAILS, REQUESTS
+from ingest.settings import ClientIp
 
 _CREDENTIAL: Final = (
     r"\b[A-Za-z]{2,8}_(?:live|test|prod|sandbox)_[A-Za-z0-9]{4,}"
@@ -38,6 +42,7 @@ _NATIONAL: Final = (
     rf"(^|[^A-Za-z0-9])(?:[0-9]{{1,2}}{_GAP})?(?:\(|%28)?[0-9]{{3}}{_GAP}{{1,2}}[0-9]{{3}}{_GAP}[0-9]{{4}}"
     rf"|(^|[^A-Za-z0-9])0[0-9]{{1,4}}{_GAP}{{1,2}}[0-9]{{2,4}}(?:{_GAP}?[0-9]{{2,4}}){{1,3}}"
 )
+_ADDRESS: Final = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*"
 # One cheap look decides for most values that nothing can be in them.
 _SUSPICIOUS: Final = (
     r"@|%|[0-9][0-9 ().\x{2D}/\x{A0}]{5,}[0-9]|_(?:live|test|prod|sandbox)_|AKIA|ASIA|AIza|gh[pousr]_|xox|whsec_|SG\."
@@ -89,7 +94,7 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
         CREATE OR REPLACE MACRO key_hash(value) AS
             keyed_hash(regexp_replace(value, '^(?i:bearer|basic|token|apikey) +', ''));
         CREATE OR REPLACE MACRO address(value) AS
-            CASE WHEN regexp_full_match(value, '[0-9A-Fa-f.:]{{2,45}}') THEN value END;
+            CASE WHEN length(value) <= 45 AND regexp_full_match(value, {quoted(_ADDRESS)}) THEN value END;
         CREATE OR REPLACE MACRO http_method(value) AS
             CASE WHEN regexp_full_match(value, '[A-Za-z]{{1,20}}') THEN upper(value) END;
     """)
@@ -98,15 +103,18 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
 class Door:
     """What rows pass on their way to the lake. Keeps its queries planned from one chunk to the next."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, con: duckdb.DuckDBPyConnection, client_ip: ClientIp = "keep") -> None:
         """`con` needs the macros of `install` and of `canonical.MACROS`."""
         self._con = con
+        self._made = _MADE | {"client_ip": {"client_ip": _CLIENT_IPS[client_ip]}}
+        if client_ip == "truncate":
+            con.create_function("network_of", _network_of, [VARCHAR], VARCHAR, null_handling=SPECIAL)
         self._queries: dict[str, Prepared] = {}
 
     def redact(self, canonical: pa.Table, constants: dict[str, str]) -> Redacted:
         """`canonical`, rows of `canonical_sql` or `plain_sql`, redacted; `constants` are the same in every row."""
         columns = {name: canonical[name] for name in canonical.column_names}
-        for given, made in _MASKED.items():
+        for given, made in self._made.items():
             if given in columns:
                 columns |= self._by_value(given, canonical[given].combine_chunks(), made)
         if "details" in columns:
@@ -132,7 +140,7 @@ class Door:
         if suspect and not pc.any(pc.match_substring_regex(present, suspect)).as_py():
             return [present]
         if name not in self._queries:
-            self._queries[name] = Prepared(self._con, f"mask_{name}", _TEXTS, partial(_mask_sql, _MASKED[name]))
+            self._queries[name] = Prepared(self._con, f"mask_{name}", _TEXTS, partial(_mask_sql, self._made[name]))
         rows = self._queries[name].run(pa.table({"value": present}))
         return [column.combine_chunks() for column in rows.columns]
 
@@ -163,12 +171,11 @@ def _details_sql(values: str) -> str:
     return f"SELECT {masked} AS value FROM {values}"  # noqa: S608 - names of this module
 
 
-_MASKED: Final = {
+_MADE: Final = {
     "request_id": {"request_id": "redact_id(value)"},
     "org_id": {"org_id": "redact_id(value)"},
     "key_id": {"key_id": "redact_id(value)"},
     "presented_key": {"key_hash": "key_hash(value)"},
-    "client_ip": {"client_ip": "address(value)"},
     "user_agent": {"user_agent": "redact_text(value)"},
     "method": {"method": "http_method(value)"},
     "path": {"route": "route_of(value, folded)", "path": "redact_path(value, folded)"},
@@ -181,6 +188,14 @@ _MASKED: Final = {
 }
 """Canonical column: the columns of the contract that are made from it, each with the expression that masks it."""
 
+_CLIENT_IPS: Final[dict[ClientIp, str]] = {
+    "keep": "address(value)",
+    "truncate": "network_of(address(value))",
+    "hash": "'#' || keyed_hash(address(value))",
+    "drop": "NULL::VARCHAR",
+}
+"""What the setting `client_ip` makes of an address."""
+
 _SUSPECT_ID: Final = (
     r"[^A-Za-z0-9_:./=-]|_live_|_test_|_prod_|_sandbox_|eyJ|AKIA|ASIA|AIza|gh[pousr]_|xox|SG\.|whsec|^.{129}"
     rf"|{_NAMED}=|^[0-9]{{1,4}}[./-][0-9./-]+$"
@@ -189,7 +204,6 @@ _SUSPECT: Final = {
     "request_id": _SUSPECT_ID,
     "org_id": _SUSPECT_ID,
     "key_id": _SUSPECT_ID,
-    "client_ip": "[^0-9A-Fa-f.:]|^.$|^.{46}",
     "user_agent": _SUSPICIOUS,
     "method": "[^A-Z]|^.{21}",
     "code": rf"[^A-Za-z0-9_.:/#-]|^.{{65}}|{_SUSPICIOUS}",
@@ -199,6 +213,18 @@ _SUSPECT: Final = {
     "gateway_reason": _SUSPICIOUS,
 }
 """What a value matches wherever its mask would change it, and now and then besides. Other columns are all masked."""
+
+
+def _network_of(address: str | None) -> str | None:
+    """The first address of the /24 (IPv4, also written as IPv6) or /48 (IPv6) that holds `address`, None for none."""
+    if address is None:
+        return None
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return None
+    found = getattr(found, "ipv4_mapped", None) or found
+    return str(ip_network((found, 24 if found.version == 4 else 48), strict=False).network_address)
 
 
 _DICTIONARY: Final = pa.dictionary(pa.int32(), pa.string())

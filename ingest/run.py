@@ -24,6 +24,7 @@ from ingest.formats import Format
 from ingest.parse import Batch, Lanes, Progress, parse
 from ingest.redact import name_mask
 from ingest.schema import SOURCES, BadInput, table_path
+from ingest.settings import ClientIp, read_settings
 from ingest.source import TAIL_BYTES, Reader, Source, replayable, stored_hash
 
 _BYTES_A_COMMIT: Final = 1 << 28
@@ -96,6 +97,7 @@ def ingest(
     A dry run parses and counts but neither makes a lake nor writes to one. Raises BadInput and LakeDamaged.
     """
     redacted = name_mask(key)
+    client_ip = read_settings(lake).client_ip
     with replayable(sources) as waiting:
         if dry_run:
             yield from _dry_run(waiting, key, choice, watch, redacted)
@@ -105,7 +107,7 @@ def ingest(
             while waiting:
                 plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)), redacted)
                 yield from steps
-                for parsed in _parse(list(_groups(plans)), lake, key, choice, jobs, watch):
+                for parsed in _parse(list(_groups(plans)), lake, key, choice, client_ip, jobs, watch):
                     _commit(lake, parsed)
                     yield from parsed.steps
 
@@ -239,17 +241,17 @@ def _groups(plans: list[Plan]) -> Iterator[list[Plan]]:
 
 
 def _parse(
-    groups: list[list[Plan]], lake: Path, key: bytes, choice: Choice, jobs: int, watch: Watch
+    groups: list[list[Plan]], lake: Path, key: bytes, choice: Choice, client_ip: ClientIp, jobs: int, watch: Watch
 ) -> Iterator[Parsed]:
     if jobs > 1 and len(groups) > 1:
         threads = max(1, _THREADS // jobs)
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            futures = [pool.submit(parse_group, group, lake, key, choice, threads) for group in groups]
+            futures = [pool.submit(parse_group, group, lake, key, choice, client_ip, threads) for group in groups]
             for future in futures:
                 yield future.result()
     else:
         for group in groups:
-            yield parse_group(group, lake, key, choice, _THREADS, watch)
+            yield parse_group(group, lake, key, choice, client_ip, _THREADS, watch)
 
 
 def parse_group(
@@ -257,13 +259,14 @@ def parse_group(
     lake: Path | None,
     key: bytes,
     choice: Choice,
+    client_ip: ClientIp,
     threads: int,
     watch: Watch = lambda name, size: None,
 ) -> Parsed:
     """The data files, not yet visible, and the ledger rows of `plans`; without a lake no files are written."""
     ingested_at = datetime.now(UTC)
     writer = lakes.Writer(table_path(lake), ingested_at.date()) if lake else None
-    lanes = Lanes(key, threads)
+    lanes = Lanes(key, threads, client_ip)
     steps: list[Step] = []
     ledger_rows: list[dict[str, Any]] = []
     try:
@@ -361,7 +364,7 @@ def _dry_run(
             with closing(Reader(source)) as reader:
                 nothing = None if reader.head else _empty(name, reader)
             plan = Plan(source, name, "", "0" * 64, 0)
-            yield from [nothing] if nothing else parse_group([plan], None, key, choice, _THREADS, watch).steps
+            yield from [nothing] if nothing else parse_group([plan], None, key, choice, "keep", _THREADS, watch).steps
         except (BadInput, OSError) as error:
             yield Step(name, "unreadable", _told(error, source))
 
