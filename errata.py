@@ -31,6 +31,7 @@ _COMMANDS: Final = {
     "report": ("analysis.report:report", "Write the night's digest; exit code 1 on findings."),
     "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
     "status": ("analysis.cli:status", "Show sources, freshness and rejects."),
+    "rotate-secret": ("ingest.secret_cli:rotate_secret", "Make a new secret for the fingerprints of keys."),
     "demo": ("errata:demo", "Ingest the sample logs, print the report."),
 }
 

@@ -56,9 +56,10 @@ def ingest(
 
     sources = expand(paths, lake)
     choice = chosen(format_name, mapping, time_zone)
+    key = load_key(lake)
     steps = []
     with _watching(sum(source.stored_bytes for source in sources)) as watch:
-        for step in run(sources, lake, load_key(), choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
+        for step in run(sources, lake, key, choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
             steps.append(step)
             _tell(step)
     added = [step for step in steps if step.outcome == "added"]

@@ -4,11 +4,14 @@ import hmac
 import os
 import secrets
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from ingest.schema import BadInput
 
 _BYTES = 32
+_OTHERS = 0o077
 
 
 def key_path() -> Path:
@@ -20,25 +23,35 @@ def key_path() -> Path:
     return Path(configuration) / "errata" / "fingerprint.key"
 
 
-def load_key() -> bytes:
-    """The 32 secret bytes, made and stored with mode 0600 at first use.
+def load_key(lake: Path | None = None) -> bytes:
+    """The 32 secret bytes, made and stored with mode 0600 at first use, for rows that go to `lake`.
 
-    Raises BadInput where the file cannot be read, cannot be made or holds something else.
+    Raises BadInput where the file is inside of `lake`, can be read by others, cannot be read or made, or is no secret.
     """
     path = key_path()
-    try:
-        if not path.exists():
-            _create(path)
-        key = bytes.fromhex(path.read_text(encoding="ascii"))
-    except OSError as error:
+    if lake:
+        _refuse_inside(lake, path)
+    if not path.exists():
+        _write(path, os.link)
+    key, mode = _read(path)
+    if mode & _OTHERS:
         raise BadInput(
-            f"{path}: cannot keep the fingerprint secret: {error.strerror}. Set ERRATA_KEY_FILE to a place that can."
-        ) from error
-    except ValueError:
-        key = b""
-    if len(key) != _BYTES:
-        raise BadInput(f"{path}: expected the fingerprint secret, {2 * _BYTES} hex digits, found something else")
+            f"{path}: expected a fingerprint secret that its owner alone can read, found mode {mode:04o}; "
+            f"run `chmod 600 {path}`, and `errata rotate-secret` if somebody may have read it"
+        )
     return key
+
+
+def rotate_key() -> tuple[str, str]:
+    """Puts a new secret in the place of the present one, in one step; gives the ids of both, "" where there was none.
+
+    A file that holds something else is left alone: raises BadInput as `load_key` does, save for a secret that others
+    can read, which this is the way to be rid of.
+    """
+    path = key_path()
+    before = secret_id(_read(path)[0]) if path.exists() else ""
+    _write(path.resolve(), os.replace)
+    return before, secret_id(load_key())
 
 
 def secret_id(key: bytes) -> str:
@@ -46,17 +59,55 @@ def secret_id(key: bytes) -> str:
     return hmac.digest(key, b"errata: id of the fingerprint secret", "sha256").hex()[:12]
 
 
-def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(secrets.token_hex(_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
+def _refuse_inside(lake: Path, path: Path) -> None:
+    # Whoever is given the lake could try keys and phone numbers against the fingerprints in it.
+    if path.resolve().is_relative_to(lake.resolve()):
+        raise BadInput(
+            f"{path}: the fingerprint secret must not be inside of the lake {lake}, which others may be given; "
+            "set ERRATA_KEY_FILE to a place outside"
+        )
+
+
+def _read(path: Path) -> tuple[bytes, int]:
+    """The secret in the file at `path`, and the mode of the file."""
     try:
-        # A link fails where another run was first; that run's secret is the one to use.
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    finally:
-        Path(temporary).unlink()
+        with path.open(encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode & 0o777
+            key = bytes.fromhex(file.read())
+    except OSError as error:
+        raise _unkept(path, error) from error
+    except ValueError:
+        key = b""
+    if len(key) != _BYTES:
+        raise BadInput(f"{path}: expected the fingerprint secret, {2 * _BYTES} hex digits, found something else")
+    return key, mode
+
+
+def _write(path: Path, put: Callable[[str, Path], None]) -> None:
+    """Has a new secret `put` at `path`, whole and on the disk."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as file:
+                file.write(secrets.token_hex(_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            # A link fails where another run was first; that run's secret is the one to use.
+            with suppress(FileExistsError):
+                put(temporary, path)
+        finally:
+            Path(temporary).unlink(missing_ok=True)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise _unkept(path, error) from error
+
+
+def _unkept(path: Path, error: OSError) -> BadInput:
+    return BadInput(
+        f"{path}: cannot keep the fingerprint secret: {error.strerror}. Set ERRATA_KEY_FILE to a place that can."
+    )
