@@ -2,22 +2,33 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CONSTRAINTS := .ci/constraints.txt
-SOURCES := errata.py ingest analysis dashboard tests benchmarks
+LOCK := .ci/requirements.txt
+TEST_LOCK := .ci/requirements-test.txt
+BUILT_WITH := setuptools>=77
+COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--custom-compile-command 'make lock' $(UPGRADE)
+SOURCES := .ci errata.py ingest analysis dashboard tests benchmarks
 GATEWAYS := nginx libnginx-mod-http-js libnginx-mod-http-lua haproxy apache2-bin caddy
 
-.PHONY: all demo test check format docs browser gateways clean
+.PHONY: all demo test check format docs lock audit browser gateways clean
 all: $(VENV)/.installed
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable .
+# Wheels alone: what builds a source distribution would be fetched without a hash.
+INSTALL = $(BIN)/pip install --quiet --require-hashes --only-binary :all: --requirement
+INSTALL_ERRATA = PYTHONWARNINGS=ignore $(BIN)/pip install --quiet --no-deps --no-build-isolation --editable . && $(BIN)/pip check --quiet || \
+	{ $(BIN)/pip check; echo "expected all that pyproject.toml asks for in $(LOCK); run: make lock" >&2; exit 2; }
+
+$(VENV)/.installed: pyproject.toml $(LOCK) | $(VENV)/bin/python
+	$(INSTALL) $(LOCK)
+	$(INSTALL_ERRATA)
 	touch $@
 
-$(VENV)/.installed-test: pyproject.toml $(CONSTRAINTS) | $(VENV)/bin/python
-	$(BIN)/pip install --quiet --constraint $(CONSTRAINTS) --editable '.[test]'
+$(VENV)/.installed-test: pyproject.toml $(TEST_LOCK) | $(VENV)/bin/python
+	$(INSTALL) $(TEST_LOCK)
+	$(INSTALL_ERRATA)
 	touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
@@ -46,6 +57,19 @@ format: $(VENV)/.installed-test
 
 docs: $(VENV)/.installed-test
 	$(BIN)/python -m docs
+
+# A new dependency: name it in pyproject.toml, say why on its line, then `make lock`. Newer versions: `make lock UPGRADE=--upgrade`.
+lock: | $(BIN)/uv
+	echo '$(BUILT_WITH)' | $(COMPILE) --output-file $(LOCK) pyproject.toml -
+	echo '$(BUILT_WITH)' | $(COMPILE) --output-file $(TEST_LOCK) --extra test --constraint $(LOCK) pyproject.toml -
+
+$(BIN)/uv: | $(VENV)/bin/python
+	$(INSTALL) $(TEST_LOCK)
+
+# Asks for advisories over the network, and one that is new must not break an unrelated change: no part of `make check`.
+audit: $(VENV)/.installed-test
+	$(BIN)/pip check
+	$(BIN)/python .ci/audit.py $(LOCK) $(TEST_LOCK)
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
