@@ -8,9 +8,10 @@ BUILT_WITH := setuptools>=77
 COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
 	--custom-compile-command 'make lock' $(UPGRADE)
 SOURCES := .ci errata.py ingest analysis dashboard tests benchmarks
+OIDC := tests/dashboard/oidc
 GATEWAYS := nginx libnginx-mod-http-js libnginx-mod-http-lua haproxy apache2-bin caddy
 
-.PHONY: all demo test check format docs lock audit browser gateways clean
+.PHONY: all demo test check format docs lock audit browser gateways oidc clean
 all: $(VENV)/.installed
 
 $(VENV)/bin/python:
@@ -41,6 +42,14 @@ browser:
 # Tests start these in front of a small API; without them those tests are skipped.
 gateways:
 	@dpkg --status $(GATEWAYS) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(GATEWAYS); }
+
+# The tests of signing in start an identity provider; without it they are skipped.
+oidc: $(OIDC)/node_modules/.package-lock.json
+
+$(OIDC)/node_modules/.package-lock.json: $(OIDC)/package-lock.json
+	@command -v npm >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends nodejs npm; }
+	npm ci --prefix $(OIDC) --ignore-scripts --no-audit --no-fund --silent
+	touch $@
 
 test: $(VENV)/.installed-test browser check
 

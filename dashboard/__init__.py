@@ -7,3 +7,6 @@ LAKE_VARIABLE: Final = "ERRATA_LAKE"
 
 CATALOG_VARIABLE: Final = "ERRATA_CATALOG"
 """The one that holds the path of another error catalogue, where one was given."""
+
+AUTH_VARIABLE: Final = "ERRATA_AUTH"
+"""The one that holds the path of the file that says who may sign in, where sign-in is asked for."""

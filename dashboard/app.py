@@ -8,7 +8,8 @@ from functools import partial
 import streamlit as st
 
 from analysis import questions
-from dashboard import notice, overview, question_page, request_page, scope
+from dashboard import door, notice, overview, question_page, request_page, scope
+from dashboard.access import Person
 from dashboard.notice import BadInput, LakeDamaged
 from dashboard.snapshot import lake_path, open_snapshot
 from dashboard.view import OVERVIEW, REQUEST, View
@@ -41,19 +42,20 @@ def screens() -> Iterator[Screen]:
 
 
 def main() -> None:
-    """Draws the links to all pages, and the page of the address."""
+    """Draws the links to all pages, and the page of the address, for who may see them."""
     st.set_page_config(page_title="errata", layout="wide")
+    person = door.admitted()
     pages: dict[str, st.Page] = {}
     for screen in screens():
-        drawn = partial(_draw, screen, pages)
+        drawn = partial(_draw, screen, pages, person)
         is_first = screen.name == OVERVIEW
         pages[screen.name] = st.Page(drawn, title=screen.title, url_path=screen.name, default=is_first)
     current = st.navigation(list(pages.values()), position="hidden")
-    _link_to(pages)
+    _link_to(pages, person)
     current.run()
 
 
-def _draw(screen: Screen, pages: Mapping[str, st.Page]) -> None:
+def _draw(screen: Screen, pages: Mapping[str, st.Page], person: Person) -> None:
     """A page: its title, the fields of the scope and what it shows, or one message that says why not."""
     st.title(screen.title, anchor=False)
     st.text(screen.asks)
@@ -63,7 +65,7 @@ def _draw(screen: Screen, pages: Mapping[str, st.Page]) -> None:
     problem: BadInput | LakeDamaged | None = None
     offered: dict[str, list[str]] = {}
     try:
-        snapshot = open_snapshot()
+        snapshot = open_snapshot(person.orgs)
         asked = scope.read(snapshot.data_through)
         offered = scope.choices(screen.fields, asked, snapshot)
     except (BadInput, LakeDamaged) as error:
@@ -78,7 +80,7 @@ def _draw(screen: Screen, pages: Mapping[str, st.Page]) -> None:
         notice.trouble(error)
 
 
-def _link_to(pages: dict[str, st.Page]) -> None:
+def _link_to(pages: dict[str, st.Page], person: Person) -> None:
     """Links in the sidebar that carry the scope along, so that a filter stays set from page to page."""
     carried = scope.kept()
     with st.sidebar:
@@ -88,6 +90,7 @@ def _link_to(pages: dict[str, st.Page]) -> None:
         st.caption("Questions")
         for name in questions():
             st.page_link(pages[name], query_params=carried)
+        door.draw_way_out(person)
 
 
 def _warn_of_unknown(known: set[str]) -> None:

@@ -24,14 +24,20 @@ from dashboard import CATALOG_VARIABLE, LAKE_VARIABLE
 # The lake's data files say when rows are new. A catalogue that was edited is seen after this time.
 _KEPT_FOR: Final = "5m"
 _KEPT_ANSWERS: Final = 300
+# One for each set of organisations that people may see, and one for all.
+_KEPT_CONNECTIONS: Final = 32
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One version of the lake, to be asked."""
+    """One version of the lake, to be asked: all of it, or the requests of `orgs` alone.
+
+    `version` names both, so that nothing that is kept under it can reach a person who may not see it.
+    """
 
     con: duckdb.DuckDBPyConnection
     version: str
+    orgs: frozenset[str] | None
 
     def answer(self, name: str, **parameters: object) -> pa.Table:
         """The rows of `analysis.answer`, and its errors."""
@@ -57,17 +63,20 @@ def lake_path() -> Path:
     return Path(os.environ.get(LAKE_VARIABLE) or "lake")
 
 
-def open_snapshot() -> Snapshot:
-    """The lake's current version. Raises as `analysis.connect` does."""
+def open_snapshot(orgs: frozenset[str] | None) -> Snapshot:
+    """The lake's current version, of these organisations alone (None: all). Raises as `analysis.connect` does."""
     lake, catalog = lake_path(), os.environ.get(CATALOG_VARIABLE)
-    files = repr((lake.absolute(), catalog, sorted(snapshot_files(lake).items())))
+    seen = None if orgs is None else sorted(orgs)
+    files = repr((lake.absolute(), catalog, seen, sorted(snapshot_files(lake).items())))
     version = sha256(files.encode()).hexdigest()
-    return Snapshot(_connect(version, lake, Path(catalog) if catalog else None), version)
+    return Snapshot(_connect(version, lake, Path(catalog) if catalog else None, orgs), version, orgs)
 
 
-@st.cache_resource(max_entries=2, ttl=_KEPT_FOR, show_spinner=False)
-def _connect(version: str, _lake: Path, _catalog: Path | None) -> duckdb.DuckDBPyConnection:
-    return analysis.connect(_lake, catalog=_catalog)
+@st.cache_resource(max_entries=_KEPT_CONNECTIONS, ttl=_KEPT_FOR, show_spinner=False)
+def _connect(
+    version: str, _lake: Path, _catalog: Path | None, _orgs: frozenset[str] | None
+) -> duckdb.DuckDBPyConnection:
+    return analysis.connect(_lake, catalog=_catalog, orgs=_orgs)
 
 
 # Arrow tables cannot be changed, so that pages may share them: st.cache_data would copy one for each.
@@ -80,6 +89,6 @@ def _answer(
     return rows
 
 
-@st.cache_resource(max_entries=2, show_spinner=False)
+@st.cache_resource(max_entries=_KEPT_CONNECTIONS, show_spinner=False)
 def _data_through(_con: duckdb.DuckDBPyConnection, version: str) -> datetime | None:
     return data_through(_con.cursor())

@@ -18,6 +18,6 @@ def nobodys_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("ERRATA_KEY_FILE", str(home / "fingerprint.key"))
         for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
             patch.setenv(name, str(home / name.lower()))
-        for name in ("ERRATA_LAKE", "ERRATA_CATALOG"):
+        for name in ("ERRATA_LAKE", "ERRATA_CATALOG", "ERRATA_AUTH"):
             patch.delenv(name, raising=False)
         yield

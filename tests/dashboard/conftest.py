@@ -80,31 +80,40 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serve]:
     """Starts the dashboard of a lake once and gives its address; all that were started end with the module."""
-    running: dict[Path, tuple[subprocess.Popen[str], str]] = {}
+    running: dict[Path, subprocess.Popen[str]] = {}
+    ports: dict[Path, int] = {}
     home = tmp_path_factory.mktemp("home")
 
     def start(lake: Path) -> str:
         if lake not in running:
-            port = free_port()
-            command = [sys.executable, str(_ROOT / "errata.py"), "dashboard", "--no-browser"]
-            running[lake] = (
-                subprocess.Popen(
-                    [*command, "--lake", str(lake), "--port", str(port)],
-                    cwd=home,
-                    env=os.environ | {"HOME": str(home)},
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    text=True,
-                ),
-                f"http://127.0.0.1:{port}",
-            )
-            _wait_until_up(*running[lake])
-        return running[lake][1]
+            ports[lake] = free_port()
+            running[lake] = started(lake, ports[lake], home)
+        return f"http://127.0.0.1:{ports[lake]}"
 
     yield start
-    for process, _ in running.values():
-        process.terminate()
-        process.communicate(timeout=20)
+    for process in running.values():
+        end(process)
+
+
+def started(lake: Path, port: int, home: Path, *options: str) -> subprocess.Popen[str]:
+    """The dashboard of `lake`, when it answers at `port`."""
+    command = [sys.executable, str(_ROOT / "errata.py"), "dashboard", "--no-browser", *options]
+    process = subprocess.Popen(
+        [*command, "--lake", str(lake), "--port", str(port)],
+        cwd=home,
+        env=os.environ | {"HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    _wait_until_up(process, f"http://127.0.0.1:{port}")
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> str:
+    """What `process` printed, after it was ended."""
+    process.terminate()
+    return process.communicate(timeout=20)[0]
 
 
 @pytest.fixture(scope="module")
