@@ -88,7 +88,7 @@ def connect(
     Raises BadInput where there is no lake or the catalogue cannot be used, LakeDamaged where the table cannot be read.
     """
     files = snapshot_files(lake)
-    catalogue = read_catalogue(catalog or _configured_catalogue(lake))
+    catalogue = catalogue_of(lake, catalog)
     con = duckdb.connect()
     con.execute("SET GLOBAL TimeZone = 'UTC'")
     _fill(con, files, catalogue, orgs)
@@ -101,23 +101,38 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
     The file is in DuckDB's 1.0 storage format and holds absolute paths. Raises as `connect` does, keeping the old file.
     """
     files = snapshot_files(lake)
-    catalogue = read_catalogue(catalog or _configured_catalogue(lake))
+    catalogue = catalogue_of(lake, catalog)
     database = database_path(lake)
     draft = database.with_name(f"{database.name}.{os.getpid()}.draft")
     draft.unlink(missing_ok=True)
     try:
-        with duckdb.connect() as con:
-            con.execute(f"ATTACH {literal(draft)} AS exported (STORAGE_VERSION 'v1.0.0')")
-            con.execute("USE exported")
-            _fill(con, files, catalogue)
-            con.execute("USE memory")
-            con.execute("DETACH exported")
+        write_database(draft, files, catalogue)
         _flush(draft)
         draft.replace(database)
         _flush(database.parent)
     finally:
         draft.unlink(missing_ok=True)
     return database
+
+
+def write_database(
+    path: Path, files: dict[str, list[str]], catalogue: pa.Table, orgs: frozenset[str] | None = None
+) -> None:
+    """Makes the database `path` with what `connect` has: the catalogue, every macro, and the views, of `orgs` alone.
+
+    `files` are those of `snapshot_files`. The database is in DuckDB's 1.0 storage format.
+    """
+    with duckdb.connect() as con:
+        con.execute(f"ATTACH {literal(path)} AS exported (STORAGE_VERSION 'v1.0.0')")
+        con.execute("USE exported")
+        _fill(con, files, catalogue, orgs)
+        con.execute("USE memory")
+        con.execute("DETACH exported")
+
+
+def catalogue_of(lake: Path, catalog: Path | None = None) -> pa.Table:
+    """The error catalogue of the CSV file `catalog`, else of the one that settings.toml names, else the default one."""
+    return read_catalogue(catalog or _configured_catalogue(lake))
 
 
 def snapshot_files(lake: Path) -> dict[str, list[str]]:

@@ -100,6 +100,13 @@ def install(con: duckdb.DuckDBPyConnection, folder: Path = FOLDER) -> None:
         con.execute(sql)
 
 
+@cache
+def macro_names(folder: Path = FOLDER) -> frozenset[str]:
+    """The names of the macros that `install` creates: the questions, and those that they share."""
+    texts = (path.read_text("utf-8") for path in folder.rglob("*.sql"))
+    return frozenset(name for text in texts for name in _MACRO.findall(text))
+
+
 def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> duckdb.DuckDBPyRelation:
     """The result of one question, its rows held in memory. Parameters left out, or None, keep their defaults.
 
