@@ -151,12 +151,15 @@ def _text(name: bytes) -> str:
 
 def _pax(data: bytes) -> dict[str, str]:
     """The records `LENGTH KEY=VALUE` of a pax header, as far as they are whole."""
-    found = {}
-    while (digits := re.match(rb"(\d{1,7}) ", data)) and len(digits[0]) < int(digits[1]) <= len(data):
-        key, _, value = data[len(digits[0]) : int(digits[1])].rstrip(b"\n").partition(b"=")
+    found, at = {}, 0
+    while (digits := _PAX_LENGTH.match(data, at)) and len(digits[0]) < int(digits[1]) <= len(data) - at:
+        key, _, value = data[digits.end() : at + int(digits[1])].rstrip(b"\n").partition(b"=")
         found[_text(key)] = _text(value)
-        data = data[int(digits[1]) :]
+        at += int(digits[1])
     return found
+
+
+_PAX_LENGTH: Final = re.compile(rb"(\d{1,7}) ")
 
 
 def _after_sparse_map(file: BinaryIO, header: bytes, at: int) -> int:
@@ -223,14 +226,16 @@ def _directory(file: BinaryIO, size: int) -> tuple[int, int, int] | None:
 
 def _zip64(extra: bytes, length: int, packed: int, local: int) -> tuple[int, int, int]:
     """The three with those that do not fit in 32 bits taken from the extra field for them."""
-    while len(extra) >= 4:
-        kind, size = struct.unpack_from("<2H", extra)
+    at = 0
+    while len(extra) - at >= 4:
+        kind, size = struct.unpack_from("<2H", extra, at)
+        at += 4
         if kind == 1:
-            wide = list(struct.unpack_from(f"<{min(size, len(extra) - 4) // 8}Q", extra, 4))
+            wide = list(struct.unpack_from(f"<{min(size, len(extra) - at) // 8}Q", extra, at))
             return tuple(  # type: ignore[return-value]  # three in, three out
                 wide.pop(0) if value == 0xFFFFFFFF and wide else value for value in (length, packed, local)
             )
-        extra = extra[4 + size :]
+        at += size
     return length, packed, local
 
 

@@ -21,7 +21,7 @@ from ingest.json_text import DECODER
 from ingest.repair import begun_again, repaired
 from ingest.schema import DETAILS
 from ingest.times import epoch_unit, micros
-from ingest.unwrap import unwrap
+from ingest.unwrap import ZIPPED, unwrap
 
 MOST_LAYERS: Final = 6
 """How deep a record may be wrapped."""
@@ -94,6 +94,7 @@ class _Reading:
     layout: Format
     received_us: int | None
     layers: int = 0
+    is_unzipped: bool = False
 
     def of_bytes(self, data: bytes) -> list[Record | Refusal]:
         data = data.removeprefix(b"\xef\xbb\xbf").strip()
@@ -131,13 +132,14 @@ class _Reading:
 
     def _inside(self, data: bytes) -> list[Record | Refusal] | None:
         """What a wrapper held, None where `data` is no wrapper's."""
-        found = unwrap(data) if self.layers < MOST_LAYERS else None
+        found = unwrap(data, is_unzipped=self.is_unzipped) if self.layers < MOST_LAYERS else None
         if found is None:
             return None
         wrapper, held = found
+        within = replace(self, is_unzipped=self.is_unzipped or wrapper == ZIPPED)
         if wrapper == "journald" and not held[0].data:
             return [Refusal(self.line, "left_out_by_journald")]
-        return [record for inner in held for record in self._deeper(inner.received_us).of_bytes(inner.data)]
+        return [record for inner in held for record in within._deeper(inner.received_us).of_bytes(inner.data)]
 
     def _deeper(self, received_us: int | None = None) -> "_Reading":
         received_us = self.received_us if received_us is None else received_us
@@ -275,7 +277,8 @@ def _micros(text: str | None, layout: Format, zone: tzinfo) -> int | None:
     if unit == "ns" and text.isdecimal():
         return (int(text) + 500) // 1000  # of so many digits a float keeps no more than 53 bits
     # Halves away from zero, as in SQL.
-    return int(math.copysign(math.floor(abs(number) * EPOCHS[unit] + 0.5), number))
+    us = abs(number) * EPOCHS[unit] + 0.5
+    return int(math.copysign(math.floor(us), number)) if math.isfinite(us) else None
 
 
 def _number(number: int | None) -> str | None:

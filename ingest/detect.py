@@ -19,7 +19,7 @@ from ingest.repair import repaired
 from ingest.schema import BadInput
 from ingest.source import HEAD_BYTES, LONGEST_LINE, Reader
 from ingest.times import epoch_unit
-from ingest.unwrap import join, unwrap
+from ingest.unwrap import ZIPPED, join, unwrap
 
 _MOST_RECORDS: Final = 200
 _CLF: Final = re.compile(r"\d{2}/[A-Z][a-z]{2}/\d{4}:\d{2}:\d{2}:\d{2} [+-]")
@@ -139,7 +139,7 @@ def _vote(
     text = record.decode("utf-8", "surrogateescape").strip()
     found, kind = _identified(text, of_fields)
     is_bare = found is not None or len(wrappers) == MOST_LAYERS or (given is not None and _fits(text, given))
-    unwrapped = None if is_bare else unwrap(record)
+    unwrapped = None if is_bare else unwrap(record, is_unzipped=ZIPPED in wrappers)
     if unwrapped is None:
         yield Vote(wrappers, found.name if found else None, kind, text)
         return
@@ -168,7 +168,7 @@ def _object(text: str) -> JsonObject | None:
 
 def _fields_directive(head: bytes) -> list[str]:
     """The names of a `#Fields:` line (W3C extended log file format), none where there is no such line."""
-    line = re.search(rb"^#Fields:[ \t]*(.*?)\s*$", head, re.MULTILINE)
+    line = re.search(rb"^#Fields:(.*)", head, re.MULTILINE)
     return line[1].decode("utf-8", "replace").split() if line else []
 
 

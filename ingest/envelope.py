@@ -187,7 +187,7 @@ def _unhex(marker: str) -> Callable[[str], str]:
 
 def _unescaped(text: str) -> str:
     """Text that was escaped for JSON, with its quotes or without, and may be cut, even inside an escape."""
-    uncut = re.sub(r"\\+(?:u[0-9A-Fa-f]{0,3})?$", "", text.removeprefix('"'))
+    uncut = re.sub(r"(?<!\\)\\++(?:u[0-9A-Fa-f]{0,3})?$", "", text.removeprefix('"'))
     return str(_JSON.decode(f'"{uncut}"'))
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ingest.documents import Document, split
 from ingest.source import CHUNK_BYTES, LONGEST_LINE, TAIL_BYTES, Chunk, Reader
-from ingest.unwrap import Inner, join, unwrap
+from ingest.unwrap import ZIPPED, Inner, join, unwrap
 
 LayOut = Literal["lines", "wrapped", "documents"]
 
@@ -141,16 +141,18 @@ def _tail(lines: Sequence[bytes]) -> bytes:
     return tail[-TAIL_BYTES:]
 
 
-def _inside(carrier: Inner, layers: int) -> list[Inner]:
+def _inside(carrier: Inner, layers: int, *, is_unzipped: bool = False) -> list[Inner]:
     """What `carrier` holds; itself where it is no wrapper's record, or one that lost what it held."""
-    found = unwrap(carrier.data) if layers else None
+    found = unwrap(carrier.data, is_unzipped=is_unzipped) if layers else None
     if found is None or (found[1] and not found[1][0].data):
         return [carrier]
     return [
         deepest
         for inner in found[1]
         for deepest in _inside(
-            Inner(inner.data, carrier.received_us if inner.received_us is None else inner.received_us), layers - 1
+            Inner(inner.data, carrier.received_us if inner.received_us is None else inner.received_us),
+            layers - 1,
+            is_unzipped=is_unzipped or found[0] == ZIPPED,
         )
     ]
 

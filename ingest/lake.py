@@ -53,6 +53,8 @@ def create(lake: Path) -> None:
     try:
         # A run that was killed while it made the table leaves a log without a commit.
         if not any((table / "_delta_log").glob("*.json")) and not any(table.glob("kind=*")):
+            # It holds who called what; a folder that is there already says itself who may read it.
+            lake.mkdir(mode=0o700, parents=True, exist_ok=True)
             table.mkdir(parents=True, exist_ok=True)
             DeltaTable.create(
                 str(table.resolve()),

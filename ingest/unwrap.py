@@ -7,28 +7,30 @@ asks the formats first, since the export of CloudWatch is no more than a time be
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from ingest import audit
 from ingest.json_text import DECODER
-from ingest.wrappers import Inner, epoch_us, fluent_text, from_array, from_object, iso_us, text_bytes
+from ingest.wrappers import ZIPPED, Inner, epoch_us, fluent_text, from_array, from_object, iso_us, text_bytes
 
-__all__ = ["Inner", "Joined", "join", "unwrap"]
+__all__ = ["ZIPPED", "Inner", "Joined", "join", "unwrap"]
 
 Unwrapped = tuple[str, list[Inner]]
 
 
-def unwrap(record: bytes) -> Unwrapped | None:
+def unwrap(record: bytes, *, is_unzipped: bool = False) -> Unwrapped | None:
     """The wrapper's name and what it held; None where `record` is no wrapper's. Never raises, whatever the bytes.
 
     An empty list: a control message, which holds no record. Bytes that a wrapper holds as they are stay as they are.
+    What came out of the wrapper `ZIPPED` `is_unzipped`, and is not unzipped once more: a line would hold millions.
     """
     start = record[:1]
     if start in _BLANK:
         record = record.removeprefix(b"\xef\xbb\xbf").lstrip()
         start = record[:1]
     try:
-        for held in _BY_START.get(start, _TEXTS):
+        for held in _UNZIPPED_OBJECT if is_unzipped and start == b"{" else _BY_START.get(start, _TEXTS):
             found = held(record)
             if found is not None:
                 return found
@@ -72,9 +74,9 @@ def _unescaped(inside: bytes) -> bytes | None:
     return inside.translate(None, b"\\") if is_plain else None
 
 
-def _json_object(record: bytes) -> Unwrapped | None:
+def _json_object(record: bytes, *, is_unzipped: bool = False) -> Unwrapped | None:
     value = DECODER.decode(record.decode("utf-8", "surrogateescape"))
-    return from_object(value) if isinstance(value, dict) else None
+    return from_object(value, is_unzipped=is_unzipped) if isinstance(value, dict) else None
 
 
 def _json_array(record: bytes) -> Unwrapped | None:
@@ -192,6 +194,7 @@ _BY_START: Final[dict[bytes, tuple[_Held, ...]]] = {
     b"<": (_syslog_5424, _syslog_3164),
     **{b"%d" % digit: (_cri, _fluentd, _syslog_3164, _cloudwatch_export, _fluent_bit) for digit in range(10)},
 }
+_UNZIPPED_OBJECT: Final[tuple[_Held, ...]] = (_docker_line, partial(_json_object, is_unzipped=True))
 
 
 @dataclass(frozen=True, slots=True)

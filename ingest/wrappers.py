@@ -18,6 +18,9 @@ from ingest.json_text import JsonObject, first_wins
 
 MOST_DECODED_BYTES: Final = 1 << 24
 
+ZIPPED: Final = "lambda_event"
+"""The wrapper that compresses what it holds."""
+
 
 @dataclass(frozen=True, slots=True)
 class Inner:
@@ -29,13 +32,13 @@ class Inner:
     received_us: int | None
 
 
-def from_object(record: JsonObject) -> tuple[str, list[Inner]] | None:
-    """The wrapper's name and what it held; None where `record` is no wrapper's.
+def from_object(record: JsonObject, *, is_unzipped: bool = False) -> tuple[str, list[Inner]] | None:
+    """The wrapper's name and what it held; None where `record` is no wrapper's, or `ZIPPED` and `is_unzipped` already.
 
     Raises ValueError, RecursionError or OverflowError for values that JSON's reader lets pass and its writer does not.
     """
     for mark, name, held in _WRAPPERS:
-        if mark in record:
+        if mark in record and not (is_unzipped and name == ZIPPED):
             inner = held(record)
             if inner is not None:
                 return name, inner
@@ -375,7 +378,7 @@ _WRAPPERS: Final[tuple[tuple[str, str, Callable[[JsonObject], list[Inner] | None
     ("syslogtag", "rsyslog", _rsyslog),
     ("facility", "rsyslog", _rsyslog),
     ("logEvents", "cloudwatch", _cloudwatch),
-    ("awslogs", "lambda_event", _lambda_event),
+    ("awslogs", ZIPPED, _lambda_event),
     ("insertId", "google", _google),
     ("_id", "datadog", _datadog),
     ("line", "loki", _logcli),

@@ -1,5 +1,6 @@
 """The lake's table: what a commit makes visible, who loses a race, and what is said of damage."""
 
+import stat
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -346,3 +347,14 @@ def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path)
         lakes.open_table(lake)
     with pytest.raises(BadInput, match="made by an earlier version"):
         analysis.connect(lake)
+
+
+def test_a_new_lake_is_for_its_owner_alone(fill: Fill) -> None:
+    assert stat.S_IMODE(fill(NEW).stat().st_mode) == 0o700
+
+
+def test_a_folder_that_was_made_for_a_lake_keeps_its_mode(fill: Fill, tmp_path: Path) -> None:
+    (tmp_path / "lake").mkdir()
+    (tmp_path / "lake").chmod(0o750)
+
+    assert stat.S_IMODE(fill(NEW).stat().st_mode) == 0o750
