@@ -2,11 +2,9 @@
 
 import base64
 import gzip
-import io
 import json
 import re
 import signal
-import tarfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +16,6 @@ import pyarrow.compute as pc
 import pytest
 
 from ingest import careful, detect, identify
-from ingest.archive import members
 from ingest.envelope import Envelope, decode
 from ingest.formats import Format, formats
 from ingest.frame import _inside
@@ -133,14 +130,3 @@ def test_a_fields_line_of_blanks_names_nothing() -> None:
     head = b"#Fields: a" + b" " * (1 << 16) + b"b\n"
 
     assert detect._fields_directive(head) == ["a", "b"]
-
-
-def test_a_header_of_many_small_records_costs_no_more_than_its_length() -> None:
-    records = b"6 a=1\n" * 170_000
-    header = tarfile.TarInfo("x")
-    header.type, header.size = tarfile.XHDTYPE, len(records)
-    member = tarfile.TarInfo("access.log")
-    tar = header.tobuf(tarfile.USTAR_FORMAT) + records + bytes(-len(records) % 512)
-    tar = tar * 8 + member.tobuf(tarfile.USTAR_FORMAT) + bytes(1024)
-
-    assert [found.name for found in members(io.BytesIO(tar), len(tar), "tar")] == ["access.log"]
