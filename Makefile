@@ -76,9 +76,10 @@ $(BIN)/uv: | $(VENV)/bin/python
 	$(INSTALL) $(TEST_LOCK)
 
 # Asks for advisories over the network, and one that is new must not break an unrelated change: no part of `make check`.
-audit: $(VENV)/.installed-test
+audit: $(VENV)/.installed-test oidc
 	$(BIN)/pip check
-	$(BIN)/python .ci/audit.py $(LOCK) $(TEST_LOCK)
+	status=0; $(BIN)/python .ci/audit.py $(LOCK) $(TEST_LOCK) || status=$$?; \
+	npm audit --prefix $(OIDC) --package-lock-only || status=1; exit $$status
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

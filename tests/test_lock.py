@@ -1,5 +1,6 @@
 """What `make` installs is what the locks say: exact versions, with the hashes of their files."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ ROOT: Final = Path(__file__).parents[1]
 PYPROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text())
 OF_PROJECT: Final = [*PYPROJECT["build-system"]["requires"], *PYPROJECT["project"]["dependencies"]]
 OF_TESTS: Final = PYPROJECT["project"]["optional-dependencies"]["test"]
+MAKEFILE: Final = (ROOT / "Makefile").read_text()
 LOCKS: Final = ("requirements.txt", "requirements-test.txt")
 
 
@@ -63,9 +65,16 @@ def test_errata_is_tested_with_the_versions_that_it_runs_with() -> None:
 
 
 def test_make_installs_nothing_without_a_hash_and_builds_nothing_but_errata() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-
-    assert re.findall(r"\bpip install .*", makefile) == [
+    assert re.findall(r"\bpip install .*", MAKEFILE) == [
         "pip install --quiet --require-hashes --only-binary :all: --requirement",
         "pip install --quiet --no-deps --no-build-isolation --editable . && $(BIN)/pip check --quiet || \\",
     ]
+
+
+def test_npm_packages_are_locked_by_hash_and_run_no_script() -> None:
+    lock = json.loads((ROOT / "tests/dashboard/oidc/package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+
+    assert [name for name, package in packages.items() if not package["integrity"].startswith("sha512-")] == []
+    assert [name for name, package in packages.items() if "resolved" in package] == []
+    assert [line for line in re.findall(r"\bnpm (?:ci|install) .*", MAKEFILE) if "--ignore-scripts" not in line] == []

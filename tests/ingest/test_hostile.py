@@ -13,8 +13,11 @@ from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
+from errata import cli
 from ingest import careful, detect, identify
 from ingest.envelope import Envelope, decode
 from ingest.formats import Format, formats
@@ -24,6 +27,7 @@ from ingest.preview import preview
 from ingest.repair import begun_again, repaired
 from ingest.source import Source
 from ingest.wrappers import Inner
+from tests.ingest.logs import json_line, log
 
 _HANG_S: Final = 30
 _LONG: Final = 250_000
@@ -130,3 +134,28 @@ def test_a_fields_line_of_blanks_names_nothing() -> None:
     head = b"#Fields: a" + b" " * (1 << 16) + b"b\n"
 
     assert detect._fields_directive(head) == ["a", "b"]
+
+
+def test_a_link_to_a_file_that_is_no_log_brings_none_of_its_text(tmp_path: Path) -> None:
+    logs, secrets = tmp_path / "logs", ["$6$salt$Zm9yZ2Vk", "hunter2", "MIIEowIBAAKCAQEA"]
+    logs.mkdir()
+    (tmp_path / "shadow").write_text(f"root:{secrets[0]}:19000:0:99999:7:::\n")
+    (tmp_path / "settings.json").write_text(f'{{"password":"{secrets[1]}"}}\n')
+    (tmp_path / "id_rsa").write_text(f"-----BEGIN RSA PRIVATE KEY-----\n{secrets[2]}\n")
+    for name in ("shadow", "settings.json", "id_rsa"):
+        (logs / f"{name}.log").symlink_to(tmp_path / name)
+    # Behind lines of a log the rest of a file is rejected line by line.
+    mixed = "".join((tmp_path / name).read_text() for name in ("shadow", "settings.json", "id_rsa"))
+    (logs / "access.log").write_bytes(log([json_line(), json_line()]) + mixed.encode())
+
+    told = CliRunner().invoke(cli, ["ingest", str(logs), "--lake", str(tmp_path / "lake")], obj=lambda _: None)
+
+    rejected = [reject for file in (tmp_path / "lake").rglob("kind=reject/**/*.parquet") for reject in texts_of(file)]
+    written = "".join(text for file in (tmp_path / "lake").rglob("*.parquet") for text in texts_of(file))
+    assert len(rejected) == 4
+    assert [secret for secret in secrets if secret in written + told.output] == []
+
+
+def texts_of(file: Path) -> list[str]:
+    """The rows of a data file as text."""
+    return [str(row) for row in pq.ParquetFile(file).read().to_pylist()]
