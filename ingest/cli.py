@@ -83,9 +83,11 @@ def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None)
     """The `Choice` of --format, --mapping and --time-zone; raises BadInput for both of the first two, and for a name
     that stands for nothing.
     """
+    from dataclasses import replace
     from difflib import get_close_matches
 
     from ingest.formats import check_time_zone, formats, read_format
+    from ingest.redact import mask_name
     from ingest.run import Choice
     from ingest.schema import BadInput
 
@@ -94,7 +96,9 @@ def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None)
     if time_zone:
         check_time_zone(time_zone, "--time-zone")
     if mapping:
-        return Choice(read_format(mapping), f"--mapping {mapping.name}", time_zone or "")
+        layout = read_format(mapping)
+        layout = replace(layout, name=mask_name(layout.name))
+        return Choice(layout, f"--mapping {mask_name(mapping.name)}", time_zone or "")
     if format_name:
         if format_name not in formats():
             near = get_close_matches(format_name, formats(), cutoff=0.4) or ["nginx-json", "combined"]

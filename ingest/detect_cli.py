@@ -80,7 +80,7 @@ def _previews(
     from ingest.fingerprint import key_path, load_key
     from ingest.parse import Lanes
     from ingest.preview import mapping_draft, preview
-    from ingest.redact import name_mask
+    from ingest.redact import mask_name
     from ingest.schema import BadInput
     from ingest.source import expand, replayable
 
@@ -88,15 +88,14 @@ def _previews(
     sources = expand(paths)
     # The secret is made by an ingest, not by a look: without one, fingerprints are of this run alone.
     key = load_key() if os.access(key_path(), os.R_OK) else secrets.token_bytes(32)
-    masked = name_mask(key)
     with closing(Lanes(key, 1)) as lanes, replayable(sources) as found:
         for source in found:
-            name = masked(source.name)
+            name = mask_name(source.name)
             try:
                 yield name, preview(source, lanes, choice.layout, choice.said, choice.time_zone)
             except (BadInput, OSError) as error:
                 problem = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
-                yield name, Unread(problem.removeprefix(f"{source.name}: "), mapping_draft(source, masked))
+                yield name, Unread(problem.removeprefix(f"{source.name}: "), mapping_draft(source, mask_name))
 
 
 def _list_formats(output: str) -> None:

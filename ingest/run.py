@@ -22,7 +22,7 @@ from ingest import lake as lakes
 from ingest.detect import Detection, detect, opening
 from ingest.formats import Format
 from ingest.parse import Batch, Lanes, Progress, parse
-from ingest.redact import name_mask
+from ingest.redact import mask_name
 from ingest.schema import SOURCES, BadInput, table_path
 from ingest.settings import ClientIp, read_settings
 from ingest.source import TAIL_BYTES, Reader, Source, replayable, stored_hash
@@ -96,7 +96,7 @@ def ingest(
 
     A dry run parses and counts but neither makes a lake nor writes to one. Raises BadInput and LakeDamaged.
     """
-    redacted = name_mask(key)
+    redacted = mask_name
     client_ip = read_settings(lake).client_ip
     with replayable(sources) as waiting:
         if dry_run:

@@ -361,6 +361,7 @@ def test_nothing_is_written_not_even_the_secret_of_fingerprints(run: Run, tmp_pa
 
 def test_fingerprints_are_those_of_the_lake_where_there_is_a_secret(run: Run, tmp_path: Path) -> None:
     (tmp_path / "key").write_text(bytes(range(32)).hex(), encoding="ascii")
+    (tmp_path / "key").chmod(0o600)
     name = written("access.log", json_line(http_x_api_key="k-1"))
 
     first, second = (facts(run, name)["example"]["key_hash"] for _ in range(2))
