@@ -327,7 +327,7 @@ def stored_hash(source: Source) -> str:
 
 
 class Reader:
-    """The decompressed bytes of one source, read once from start to end.
+    """The decompressed bytes of one source, read once from start to end; a head of nothing but zeros is left out.
 
     `compression` names the layers that were taken off, the outermost first, as in gzip+utf-16-le; offsets are in what
     comes out. `is_cut` says, once all was read, that there is more which cannot be decompressed, and `refused` why it
@@ -347,13 +347,26 @@ class Reader:
             self.refused = ""
             self._position = 0
             self._pending = b""
-            self.head = self._pending = self.take(HEAD_BYTES)
+            self._pending = self._begin()
+            self.head = self._pending[:HEAD_BYTES]
             self._position = 0
             if not self.head and (self.refused or (self.is_cut and source.member)):
                 raise BadInput(f"{source.name}: {self.refused or 'is damaged: nothing of it can be decompressed'}")
         except BaseException:
             self._stored.close()
             raise
+
+    def _begin(self) -> bytes:
+        """The first bytes, behind the zeros where a whole head is zeros: a log that was emptied under its writer.
+
+        By the head a source is known, and any two of such logs have the same hole there.
+        """
+        first = self.take(HEAD_BYTES)
+        if first.strip(b"\0"):
+            return first
+        while first and not (first := first.lstrip(b"\0")):
+            first = self.take(_COPIED_BYTES)
+        return first + self.take(max(0, HEAD_BYTES - len(first)))
 
     def _fill(self, view: memoryview) -> int:
         """Reads into `view` until it is full or the source ends; gives the bytes read."""
