@@ -177,11 +177,13 @@ def _default_output(out: Path | None) -> str:
 def _write_file(batches: _Batches, output: str, out: Path) -> None:
     draft = out.with_name(f".{out.name}.draft")
     try:
+        # Others may write to the folder too: a link that lies there is not followed.
+        draft.unlink(missing_ok=True)
         if output == "parquet":
-            with draft.open("wb") as binary:
+            with draft.open("xb") as binary:
                 _write_parquet(batches, binary)
         else:
-            with draft.open("w", encoding="utf-8", newline="") as text:
+            with draft.open("x", encoding="utf-8", newline="") as text:
                 _WRITERS[output](batches, text)
         draft.replace(out)
     except OSError as error:

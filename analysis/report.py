@@ -135,7 +135,10 @@ def _write(facts: "Digest", formats: dict[Path, str], format_of_stdout: str) -> 
     for out, name in formats.items():
         draft = out.with_name(f".{out.name}.draft")
         try:
-            draft.write_text(FORMATS[name](facts), "utf-8")
+            # Others may write to the folder too: a link that lies there is not followed.
+            draft.unlink(missing_ok=True)
+            with draft.open("x", encoding="utf-8") as file:
+                file.write(FORMATS[name](facts))
             draft.replace(out)
         except OSError as error:
             raise BadInput(f"{out}: cannot be written ({error.strerror}); choose another --out") from error

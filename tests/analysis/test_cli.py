@@ -219,6 +219,16 @@ def test_sql_writes_a_file(lake: Path, tmp_path: Path) -> None:
     assert ((tmp_path / "n.csv").read_text(), result.stdout) == ("n\n3\n", "")
 
 
+@pytest.mark.parametrize("name", ["n.csv", "n.parquet"])
+def test_a_link_in_the_place_of_a_draft_is_not_followed(name: str, lake: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / f".{name}.draft").symlink_to(tmp_path / "mine")
+
+    result = run(sql, "SELECT count(*) AS n FROM errors", "--lake", lake, "--out", tmp_path / name)
+
+    assert (result.exit_code, (tmp_path / "mine").read_text(), (tmp_path / name).is_file()) == (0, "mine", True)
+
+
 @pytest.mark.parametrize(
     ("query", "verdict"),
     [

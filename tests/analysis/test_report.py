@@ -521,6 +521,16 @@ def test_the_report_is_markdown_on_standard_output(night: Path) -> None:
     assert result.stdout.startswith("# API errors, 2026-11-02 (UTC)\n\n**12 of 40 requests failed: 30.0%.**\n")
 
 
+def test_a_link_in_the_place_of_a_draft_is_not_followed(night: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    (tmp_path / ".night.json.draft").symlink_to(tmp_path / "mine")
+
+    result = run("--lake", night, "--day", DAY, "--out", tmp_path / "night.json")
+
+    assert (result.exit_code, (tmp_path / "mine").read_text()) == (0, "mine")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lake", "mine", "night.json"]
+
+
 def test_the_suffix_of_a_file_decides_its_format(night: Path, tmp_path: Path) -> None:
     outs = [tmp_path / name for name in ("night.md", "night.html", "night.json")]
 

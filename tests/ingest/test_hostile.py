@@ -11,6 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -22,7 +23,7 @@ from ingest import careful, detect, identify
 from ingest.envelope import Envelope, decode
 from ingest.formats import Format, formats
 from ingest.frame import _inside
-from ingest.parse import Lanes
+from ingest.parse import Lane, Lanes
 from ingest.preview import preview
 from ingest.repair import begun_again, repaired
 from ingest.source import Source
@@ -154,6 +155,14 @@ def test_a_link_to_a_file_that_is_no_log_brings_none_of_its_text(tmp_path: Path)
     written = "".join(text for file in (tmp_path / "lake").rglob("*.parquet") for text in texts_of(file))
     assert len(rejected) == 4
     assert [secret for secret in secrets if secret in written + told.output] == []
+
+
+@pytest.mark.parametrize("sql", ["FROM read_text('/etc/hostname')", "COPY (SELECT 1) TO 'a.csv'", "LOAD httpfs"])
+def test_the_engine_that_parses_lines_reaches_neither_files_nor_extensions(sql: str) -> None:
+    lane = Lane(bytes(32), formats()["nginx-json"], "keep")
+
+    with pytest.raises(duckdb.PermissionException, match="disabled"):
+        lane._con.execute(sql)
 
 
 def texts_of(file: Path) -> list[str]:
