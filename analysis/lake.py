@@ -46,7 +46,7 @@ VIEWS: Final = ("requests", "errors", "rejects", "sources", "catalogue")
 
 _COMMIT_NAME: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT_NAME: Final = re.compile(r"(\d{20})\.checkpoint\.")
-_SQL_TYPES: Final = {
+SQL_TYPES: Final = {
     pa.string(): "VARCHAR",
     pa.bool_(): "BOOLEAN",
     pa.int16(): "SMALLINT",
@@ -233,7 +233,7 @@ def _rows(files: list[str], columns: tuple[Column, ...], derived: str = "") -> s
         listed = ", ".join(literal(file) for file in files)
         hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'day': DATE}"
         return f"SELECT {names}{derived} FROM read_parquet([{listed}], {hive})"  # noqa: S608 - paths are quoted by literal()
-    nulls = ", ".join(f'NULL::{_SQL_TYPES[column.type]} AS "{column.name}"' for column in columns)
+    nulls = ", ".join(f'NULL::{SQL_TYPES[column.type]} AS "{column.name}"' for column in columns)
     return f"SELECT {names}{derived} FROM (SELECT {nulls}) WHERE false"  # noqa: S608 - names of the contract
 
 

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha256
@@ -36,6 +37,7 @@ MOST_AT_ONCE: Final = 4
 _MOST_CHARACTERS: Final = 50_000
 _KEPT_DATABASES: Final = 4 * MOST_AT_ONCE
 _HEADER_BYTES: Final = 1 << 16
+_LOOK_UP_S: Final = 0.2
 _ROOT: Final = Path(__file__).parents[1]
 _CHILD: Final = (sys.executable, "-P", "-s", "-m", "analysis.sandbox_child")
 # All that the child is told of this process: where its own code is. The last three keep the libraries that it loads
@@ -58,7 +60,7 @@ _building: Final = threading.Lock()
 class Limits:
     """The most that one query may take: time from start to end, memory, rows, and bytes of the rows."""
 
-    time_s: float = 15.0
+    time_s: float = 10.0
     memory_mb: int = 1024
     rows: int = 10_000
     result_mb: int = 32
@@ -84,9 +86,11 @@ def run_query(
     catalog: Path | None = None,
     orgs: frozenset[str] | None = None,
     limits: Limits = Limits(),
+    while_waiting: Callable[[float], None] = lambda elapsed_s: None,
 ) -> Answer:
     """What the one query `sql` gives over the views that `analysis.connect` has for `catalog` and `orgs`.
 
+    `while_waiting` is called several times a second with the seconds that have passed; what it raises ends the query.
     Raises LimitMet where the query met a limit, BadInput where it is no query, names anything but the views and macros,
     or is refused by DuckDB, and what `analysis.connect` raises for the lake itself.
     """
@@ -114,14 +118,14 @@ def run_query(
     if not _slots.acquire(blocking=False):
         raise LimitMet(f"{MOST_AT_ONCE} queries are running already, which is the limit; run it again in a moment")
     try:
-        return _answer(request, limits)
+        return _answer(request, limits, while_waiting)
     finally:
         _slots.release()
 
 
-def _answer(request: dict[str, Any], limits: Limits) -> Answer:
+def _answer(request: dict[str, Any], limits: Limits, while_waiting: Callable[[float], None]) -> Answer:
     started = time.monotonic()
-    output, status = _run_child(request, started + limits.time_s)
+    output, status = _run_child(request, limits.time_s, while_waiting)
     elapsed_s = time.monotonic() - started
     if output is None or status == -signal.SIGXCPU:
         raise LimitMet(f"the query met the time limit of {limits.time_s:g} s; ask for fewer days, or join fewer rows")
@@ -171,8 +175,10 @@ def _memory(limits: Limits) -> str:
     return f"the memory limit of {limits.memory_mb:,} MB"
 
 
-def _run_child(request: dict[str, Any], deadline: float) -> tuple[bytes | None, int]:
-    """What a child process answers to `request`, None where that takes longer than `deadline`, and its exit status.
+def _run_child(
+    request: dict[str, Any], most_s: float, while_waiting: Callable[[float], None]
+) -> tuple[bytes | None, int]:
+    """What a child process answers to `request`, None where that takes longer than `most_s`, and its exit status.
 
     It and whatever it started are gone afterwards.
     """
@@ -190,26 +196,28 @@ def _run_child(request: dict[str, Any], deadline: float) -> tuple[bytes | None, 
         )
     with process:
         try:
-            output = _read(cast("IO[bytes]", process.stdout), deadline, request["result_bytes"] + _HEADER_BYTES)
+            most_bytes = request["result_bytes"] + _HEADER_BYTES
+            output = _read(cast("IO[bytes]", process.stdout), most_s, most_bytes, while_waiting)
         finally:
             os.killpg(process.pid, signal.SIGKILL)  # before it is waited for: its number is still its own
     return output, process.returncode
 
 
-def _read(stream: IO[bytes], deadline: float, most_bytes: int) -> bytes | None:
-    """All that `stream` gives until it ends or has given `most_bytes`; None where that takes longer than `deadline`."""
+def _read(stream: IO[bytes], most_s: float, most_bytes: int, while_waiting: Callable[[float], None]) -> bytes | None:
+    """All that `stream` gives until it ends or has given more than `most_bytes`; None after `most_s` seconds."""
+    started = time.monotonic()
     poll = select.poll()
     poll.register(stream, select.POLLIN)
-    chunks = bytearray()
-    while len(chunks) <= most_bytes:
-        left = deadline - time.monotonic()
-        if left <= 0 or not poll.poll(left * 1000):
-            return None
+    found = bytearray()
+    while (elapsed_s := time.monotonic() - started) < most_s:
+        if not poll.poll(1000 * min(_LOOK_UP_S, most_s - elapsed_s)):
+            while_waiting(elapsed_s)
+            continue
         chunk = os.read(stream.fileno(), 1 << 20)
-        if not chunk:
-            break
-        chunks += chunk
-    return bytes(chunks)
+        found += chunk
+        if not chunk or len(found) > most_bytes:
+            return bytes(found)
+    return None
 
 
 def _view_database(files: dict[str, list[str]], catalogue: pa.Table, orgs: frozenset[str] | None) -> Path:

@@ -8,11 +8,11 @@ from functools import partial
 import streamlit as st
 
 from analysis import questions
-from dashboard import door, notice, overview, question_page, request_page, scope
+from dashboard import console_page, door, notice, overview, question_page, request_page, scope
 from dashboard.access import Person
 from dashboard.notice import BadInput, LakeDamaged
 from dashboard.snapshot import lake_path, open_snapshot
-from dashboard.view import OVERVIEW, REQUEST, View
+from dashboard.view import CONSOLE, OVERVIEW, REQUEST, View
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ def screens() -> Iterator[Screen]:
     yield Screen(OVERVIEW, "Overview", asks, overview.show, overview.names(), scope.FIELDS)
     asks = "What was one request answered, and what did its caller do around it?"
     yield Screen(REQUEST, "One request", asks, request_page.show, request_page.names(), {"tz"})
+    asks = "What else is there to know? Ask in SQL, of the same views and questions."
+    yield Screen(CONSOLE, "SQL", asks, console_page.show, console_page.names(), {"tz"})
     for question in questions().values():
         show, known = partial(question_page.show, question), question_page.names(question)
         yield Screen(question.name, question.title, question.asks, show, known, scope.fields_of(question))
@@ -87,6 +89,7 @@ def _link_to(pages: dict[str, st.Page], person: Person) -> None:
         st.header("errata", anchor=False)
         st.page_link(pages[OVERVIEW], icon=":material/space_dashboard:", query_params=carried)
         st.page_link(pages[REQUEST], icon=":material/search:", query_params=carried)
+        st.page_link(pages[CONSOLE], icon=":material/terminal:", query_params=carried)
         st.caption("Questions")
         for name in questions():
             st.page_link(pages[name], query_params=carried)

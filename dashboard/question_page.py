@@ -78,7 +78,7 @@ def _show_rows(question: Question, view: View, rows: pa.Table, *, key: str) -> N
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.text(f"{rows.num_rows:,} {'row' if rows.num_rows == 1 else 'rows'}", width="content")
         with st.container(horizontal=True, width="content"):
-            table.downloads(question, rows)
+            table.downloads(question.name, rows)
     picked = table.show(
         rows,
         {column.name: column.meaning for column in question.columns},

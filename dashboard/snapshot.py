@@ -4,6 +4,7 @@ Knows when an answer is stale: when the lake has another list of data files. Kno
 """
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -19,6 +20,7 @@ from analysis.explain import Explanation
 from analysis.explain import explain as explain_request
 from analysis.lake import snapshot_files
 from analysis.period import data_through
+from analysis.sandbox import Answer, Limits, run_query
 from dashboard import CATALOG_VARIABLE, LAKE_VARIABLE
 
 # The lake's data files say when rows are new. A catalogue that was edited is seen after this time.
@@ -57,6 +59,12 @@ class Snapshot:
         """What `analysis.explain` tells about one request, and its errors."""
         return explain_request(self.con.cursor(), request_id)
 
+    def query(self, sql: str, limits: Limits, while_waiting: Callable[[float], None]) -> Answer:
+        """What `analysis.sandbox.run_query` gives for SQL of a person's own, and its errors; it is not kept."""
+        return run_query(
+            lake_path(), sql, catalog=_catalog_path(), orgs=self.orgs, limits=limits, while_waiting=while_waiting
+        )
+
 
 def lake_path() -> Path:
     """The folder of the lake, which the command hands over in the environment."""
@@ -65,11 +73,16 @@ def lake_path() -> Path:
 
 def open_snapshot(orgs: frozenset[str] | None) -> Snapshot:
     """The lake's current version, of these organisations alone (None: all). Raises as `analysis.connect` does."""
-    lake, catalog = lake_path(), os.environ.get(CATALOG_VARIABLE)
+    lake, catalog = lake_path(), _catalog_path()
     seen = None if orgs is None else sorted(orgs)
     files = repr((lake.absolute(), catalog, seen, sorted(snapshot_files(lake).items())))
     version = sha256(files.encode()).hexdigest()
-    return Snapshot(_connect(version, lake, Path(catalog) if catalog else None, orgs), version, orgs)
+    return Snapshot(_connect(version, lake, catalog, orgs), version, orgs)
+
+
+def _catalog_path() -> Path | None:
+    path = os.environ.get(CATALOG_VARIABLE)
+    return Path(path) if path else None
 
 
 @st.cache_resource(max_entries=_KEPT_CONNECTIONS, ttl=_KEPT_FOR, show_spinner=False)

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import streamlit as st
 
-from analysis import Question
 from analysis.moments import zone_named
 from analysis.output import cell_text, write_rows
 
@@ -57,13 +56,13 @@ def show(
     return rows.slice(picked[0], 1).to_pylist()[0] if picked else None
 
 
-def downloads(question: Question, rows: pa.Table) -> None:
-    """Buttons that give `rows` as CSV, whose cells no spreadsheet takes for a formula, and as Parquet."""
+def downloads(name: str, rows: pa.Table) -> None:
+    """Buttons that give `rows` as files `name`: as CSV, whose cells no spreadsheet takes for a formula, and Parquet."""
     for output, mime in (("csv", "text/csv"), ("parquet", "application/vnd.apache.parquet")):
         st.download_button(
             output.upper() if output == "csv" else "Parquet",
             partial(file_bytes, rows, output),
-            file_name=f"{question.name}.{output}",
+            file_name=f"{name}.{output}",
             mime=mime,
             key=f"download-{output}",
             icon=":material/download:",
@@ -99,13 +98,21 @@ def _drawable(rows: pa.Table, zone: str, first: Sequence[str]) -> pa.Table:
         elif _is_fraction(field):
             column = pc.multiply(column, 100.0)
         elif pa.types.is_decimal(field.type):
-            column = column.cast(pa.int64() if field.type.scale == 0 else pa.float64())
-        elif pa.types.is_nested(field.type) and not _is_list_of_text(field.type):
+            column = _number(column)
+        elif _is_shown_as_text(field.type):
             column = pa.chunked_array([[cell_text(value) for value in column.to_pylist()]], pa.string())
         elif field.name in first and (pa.types.is_string(field.type) or pa.types.is_null(field.type)):
             column = pc.fill_null(column.cast(pa.string()), "(none)")
         columns.append(column)
     return pa.table(columns, names=rows.schema.names)
+
+
+def _number(decimals: "pa.ChunkedArray[Any]") -> "pa.ChunkedArray[Any]":
+    """`decimals`, which no browser shows, as whole numbers where all of them are, else as fractions."""
+    try:
+        return decimals.cast(pa.int64())
+    except pa.ArrowInvalid:
+        return decimals.cast(pa.float64())
 
 
 def _wall_clock(moments: "pa.ChunkedArray[Any]", zone: str) -> "pa.ChunkedArray[Any]":
@@ -131,5 +138,8 @@ def _is_fraction(field: "pa.Field[Any]") -> bool:
     return pa.types.is_floating(field.type) and not _FRACTIONS.isdisjoint(field.name.split("_"))
 
 
-def _is_list_of_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) and pa.types.is_string(kind.value_type))
+def _is_shown_as_text(kind: pa.DataType) -> bool:
+    is_list_of_text = pa.types.is_list(kind) and pa.types.is_string(kind.value_type)
+    return bool(
+        (pa.types.is_nested(kind) and not is_list_of_text) or pa.types.is_interval(kind) or pa.types.is_binary(kind)
+    )

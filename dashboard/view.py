@@ -13,6 +13,7 @@ from dashboard.snapshot import Snapshot
 
 OVERVIEW: Final = "overview"
 REQUEST: Final = "request"
+CONSOLE: Final = "console"
 
 # Columns of answers by the filter that a value of theirs can be.
 _FILTER_OF: Final = {

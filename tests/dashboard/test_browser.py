@@ -13,7 +13,7 @@ import analysis
 from tests.analysis.queries.event_lake import MORNING, error, source
 from tests.dashboard.conftest import Serve, drawn, look, write
 
-TITLES = ["Overview", "One request", *(question.title for question in analysis.questions().values())]
+TITLES = ["Overview", "One request", "SQL", *(question.title for question in analysis.questions().values())]
 HOSTILE = (
     "<script>window.hacked = 1</script>",
     "<img src=x onerror='window.hacked = 1'>",
