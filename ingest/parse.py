@@ -23,7 +23,7 @@ from ingest.detect import Detection
 from ingest.formats import Format
 from ingest.frame import Part, parts
 from ingest.prepared import Prepared
-from ingest.redact import Door, Redacted, install
+from ingest.redact import Door, Redacted, install, mask_codes
 from ingest.schema import REJECTS
 from ingest.settings import ClientIp
 from ingest.source import TAIL_BYTES, Chunk, Reader
@@ -348,4 +348,6 @@ def _rejects(part: Part, refusals: list[careful.Refusal], source_id: str) -> pa.
             length, reason = chunk.overlong.byte_length, "overlong"
         if reason is not None:
             rows.append((source_id, line, offset, length, reason, refusal.code))
-    return pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], schema=REJECTS)
+    table = pa.Table.from_pylist([dict(zip(REJECTS.names, row, strict=True)) for row in rows], schema=REJECTS)
+    codes = mask_codes(table["code"].combine_chunks())
+    return table.set_column(REJECTS.get_field_index("code"), REJECTS.field("code"), codes)

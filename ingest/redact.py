@@ -154,7 +154,8 @@ _SUSPECT: Final = {
 """What a value matches wherever its mask would change it, and now and then besides. Other columns are all masked."""
 
 
-def _code(values: pa.Array) -> pa.Array:
+def mask_codes(values: pa.Array) -> pa.Array:
+    """`values`, error codes of whatever was logged, as short words without secrets in them."""
     plain = pc.replace_substring_regex(mask_texts(values), r"[^A-Za-z0-9_.:/#\[\]-]", "?")
     return pc.utf8_slice_codeunits(plain, 0, 64)
 
@@ -165,7 +166,7 @@ def _url(values: pa.Array) -> pa.Array:
 
 _TEXTS: Final[dict[str, Callable[[pa.Array], pa.Array]]] = {
     "user_agent": mask_texts,
-    "code": _code,
+    "code": mask_codes,
     "message": mask_texts,
     "docs_url": _url,
     "host": mask_texts,

@@ -58,9 +58,9 @@ SHAPES: Final = {
     ),
     "Slack token": Shape("xox|xapp-", "(?:xox[abceprs][.-]|xapp-)[A-Za-z0-9-]{8,}"),
     "webhook of Slack, Discord, Teams or Zapier": Shape(
-        r"hooks\.|/webhook",
+        r"hooks\.|/webhook|/services/T",
         r"hooks\.(?:slack|zapier)\.com/[a-z]+/[A-Za-z0-9_/-]+|/api/webhooks/[0-9]+/[A-Za-z0-9_-]+"
-        r"|webhook\.office\.com/[A-Za-z0-9@_/-]+|/webhookb2/[A-Za-z0-9@_/-]+",
+        r"|webhook\.office\.com/[A-Za-z0-9@_/-]+|/webhookb2/[A-Za-z0-9@_/-]+|/services/T[0-9A-Z]+/B[0-9A-Z]+/[A-Za-z0-9]+",
     ),
     "webhook secret": Shape("whsec_", r"whsec_[A-Za-z0-9+/=]{8,}"),
     "Twilio API key": Shape(r"\bSK[0-9a-f]{8}", r"\bSK[0-9a-f]{32}\b"),
@@ -128,11 +128,14 @@ _CALLED: Final = (
     r"((?i:phone|mobile|msisdn|tel|fax|whatsapp|number|recipient|caller)[^A-Za-z0-9]{1,4}"
     r"|(?i:\b(?:to|from)[\"'\\]{0,4} ?[=:] ?[\"'\\\[]{0,5}))[0-9]{6,9}\b"
 )
-# Base64 and hexadecimal of printable ASCII: what each digit may be follows from the bits of a byte of 0x20 to 0x7E.
+# Base64 and hexadecimal of printable ASCII, and of digits: what each letter may be follows from the bits of the bytes.
 _LETTER: Final = "[A-Za-z0-9+/_-]"
-_FOUR_OF_TEXT: Final = f"(?:[I-Za-f][C-HS-Xi-ny-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]{_LETTER}){{4}}"
-_ENCODED: Final = f"{_LETTER}*{_FOUR_OF_TEXT}{_LETTER}*={{0,2}}"
-_HEX: Final = r"\b(?:[2-7][0-9A-Fa-f]){10,}\b"
+_OF_TEXT: Final = f"(?:[I-Za-f][C-HS-Xi-ny-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]{_LETTER})"
+_OF_DIGITS: Final = "(?:[M-O][DTjz][AEIMQUYcgk][w-z0-5])"
+_BASE64: Final = f"(?:{_OF_TEXT}{{4}}|{_OF_DIGITS}{{2}})"
+_HEX: Final = r"\b(?:[2-7][0-9A-Fa-f]){10,}\b|(?:3[0-9]){7,}"
+# An id is such a text by chance, too: of sixteen letters one in ten thousand, of twenty-four one in ten million.
+_IN_ID: Final = rf"{_OF_TEXT}{{6}}|{_OF_DIGITS}{{2}}|\b(?:[2-7][0-9A-Fa-f]){{12,}}\b|(?:3[0-9]){{7,}}"
 _DATE: Final = r"\b((?:19|20)[0-9]{2})-([01][0-9])-([0-3][0-9])"
 _DAY_FIRST: Final = r"\b([0-3][0-9])-([01][0-9])-((?:19|20)[0-9]{2})\b"
 _UUID: Final = r"\b([0-9A-Fa-f]{8})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{12})\b"
@@ -159,7 +162,7 @@ MASKS: Final = (
     (_NATIONAL, r"\1\2[phone]"),
     (_DIGITS, r"\1[phone]"),
     (_CALLED, r"\1[phone]"),
-    (_ENCODED, "[encoded]"),
+    (f"{_LETTER}*{_BASE64}{_LETTER}*={{0,2}}", "[encoded]"),
     (_HEX, "[encoded]"),
     (_APART, "-"),
 )
@@ -174,7 +177,7 @@ SUSPICIOUS: Final = "|".join(
         rf"@|{ESCAPED}|\+{_GAP}?[1-9]|[0-9](?:{_GAP}|[0-9]){{6,}}[0-9]|{_CALLED}",
         _MARKERS,
         rf"(?:{_NAMED}|(?i:authorization)){_QUOTE} ?[=:]|(?i:key|token|secret|password) [\"'`]?[A-Za-z]{{0,24}}[0-9]",
-        _FOUR_OF_TEXT,
+        _BASE64,
         _HEX,
     )
 )
@@ -182,19 +185,22 @@ SUSPICIOUS: Final = "|".join(
 
 UNSAFE_ID: Final = (
     rf"@|%|\\|&|^\+|\+[0-9]{{7}}|\s|{CREDENTIAL}|{_NAMED}=|^(?:[A-Za-z]+[:_=/-])?(?:{_NATIONAL}|{_GROUPED})$"
+    rf"|{_IN_ID}"
 )
 """What an id has in it that is none, or that says more than who or which."""
 
-SUSPICIOUS_ID: Final = rf"[^A-Za-z0-9_:./=-]|{_MARKERS}|{_NAMED}=|^(?:[A-Za-z]+[:_=/-])?[0-9]{{1,5}}[./-][0-9./-]+$"
+SUSPICIOUS_ID: Final = (
+    rf"[^A-Za-z0-9_:./=-]|{_MARKERS}|{_NAMED}=|^(?:[A-Za-z]+[:_=/-])?[0-9]{{1,5}}[./-][0-9./-]+$|{_IN_ID}"
+)
 """As `SUSPICIOUS`, for `UNSAFE_ID`."""
 LONGEST_ID: Final = 128
 
 _NO_PATH: Final = r"[^A-Za-z0-9/_.~{}-]|(?:^|[^A-Za-z0-9])[0-9]{10,15}(?:[^A-Za-z0-9]|$)"
-UNSAFE_PATH: Final = (rf"{_NO_PATH}|{_IN_PATH}|{_NATIONAL}|{_FOUR_OF_TEXT}|{_HEX}", CREDENTIAL)
+UNSAFE_PATH: Final = (rf"{_NO_PATH}|{_IN_PATH}|{_NATIONAL}|{_BASE64}|{_HEX}", CREDENTIAL)
 """What the path of a request has in it that is more than words and ids: one of these patterns."""
 
 SUSPICIOUS_PATH: Final = (
-    rf"{_NO_PATH}|(?:^|[^A-Za-z0-9])[0-9]{{1,5}}[./-]{{1,2}}[0-9]|[A-Za-z]/[0-9]{{6}}|{_MARKERS}|{_FOUR_OF_TEXT}|{_HEX}"
+    rf"{_NO_PATH}|(?:^|[^A-Za-z0-9])[0-9]{{1,5}}[./-]{{1,2}}[0-9]|[A-Za-z]/[0-9]{{6}}|{_MARKERS}|{_BASE64}|{_HEX}"
 )
 """As `SUSPICIOUS`, for `UNSAFE_PATH`."""
 

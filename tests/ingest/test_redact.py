@@ -25,9 +25,11 @@ from tests.ingest.logs import (
     NGINX_JSON,
     SECOND,
     combined_line,
+    error_line,
     json_line,
     log,
     parsed,
+    rejects,
     requests,
     settled,
     steps,
@@ -351,6 +353,16 @@ def test_a_path_without_personal_data_stays_and_loses_its_query(lanes: Lanes, ur
 )
 def test_the_name_of_a_source_is_masked(name: str, masked: str) -> None:
     assert mask_name(name) == masked
+
+
+def test_the_code_of_a_reject_is_masked_as_that_of_an_error_is(tmp_path: Path) -> None:
+    codes = ["validation_failed", "ada@mail.example", "sk_live_00e674ff6ae6b7b9"]
+    lines = [json_line(), *(error_line(code, 400, msec=1) for code in codes)]
+    (tmp_path / "api.log").write_bytes(log(lines))
+
+    list(ingest(expand([str(tmp_path / "api.log")]), tmp_path / "lake", KEY))
+
+    assert [row["code"] for row in rejects(tmp_path / "lake")] == ["validation_failed", "[email]", "[secret]"]
 
 
 def test_the_writer_takes_nothing_that_did_not_pass_the_door(tmp_path: Path) -> None:
