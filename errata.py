@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "report": ("analysis.report:report", "Write the night's digest; exit code 1 on findings."),
     "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
     "status": ("analysis.cli:status", "Show sources, freshness and rejects."),
+    "maintain": ("ingest.maintain_cli:maintain", "Join small files, remove what is past its time."),
+    "forget": ("ingest.maintain_cli:forget", "Erase an organisation or a key."),
     "rotate-secret": ("ingest.secret_cli:rotate_secret", "Make a new secret for the fingerprints of keys."),
     "demo": ("errata:demo", "Ingest the sample logs, print the report."),
 }
@@ -120,9 +122,9 @@ def main() -> None:
 
 
 def _exit_code(error: Exception) -> ExitCode | None:
-    from ingest.schema import BadInput, LakeDamaged  # brings Arrow, which `errata --help` has no use for
+    from ingest.schema import BadInput, LakeDamaged, NotWritten  # brings Arrow, which `errata --help` has no use for
 
-    if isinstance(error, BadInput):
+    if isinstance(error, BadInput | NotWritten):
         return ExitCode.BAD_INPUT
     return ExitCode.LAKE_DAMAGED if isinstance(error, LakeDamaged) else None
 

@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Final
@@ -29,15 +30,16 @@ from ingest.schema import (
     PARTITION_COLUMNS,
     REJECT_COLUMNS,
     REQUEST_COLUMNS,
+    SCHEMA_VERSION,
     SOURCE_COLUMNS,
     UTC_MICROSECONDS,
     BadInput,
     Column,
     LakeDamaged,
     arrow_schema,
-    check_columns,
     check_path,
     database_path,
+    lake_version,
     table_path,
 )
 
@@ -74,6 +76,14 @@ _OWN_RANGE: Final = """
 CREATE OR REPLACE MACRO data_begins() AS (SELECT min(ts) FROM requests);
 CREATE OR REPLACE MACRO data_through() AS (SELECT max(ts) FROM requests);
 """
+
+
+@dataclass(frozen=True)
+class SnapshotFiles:
+    """Absolute paths of the data files of a snapshot, sorted, by kind; all are in one version of the lake's schema."""
+
+    by_kind: dict[str, list[str]]
+    version: int = SCHEMA_VERSION
 
 
 def connect(
@@ -115,9 +125,7 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
     return database
 
 
-def write_database(
-    path: Path, files: dict[str, list[str]], catalogue: pa.Table, orgs: frozenset[str] | None = None
-) -> None:
+def write_database(path: Path, files: SnapshotFiles, catalogue: pa.Table, orgs: frozenset[str] | None = None) -> None:
     """Makes the database `path` with what `connect` has: the catalogue, every macro, and the views, of `orgs` alone.
 
     `files` are those of `snapshot_files`. The database is in DuckDB's 1.0 storage format.
@@ -135,8 +143,8 @@ def catalogue_of(lake: Path, catalog: Path | None = None) -> pa.Table:
     return read_catalogue(catalog or _configured_catalogue(lake))
 
 
-def snapshot_files(lake: Path) -> dict[str, list[str]]:
-    """Absolute paths of the data files of the lake's current snapshot, sorted, by kind."""
+def snapshot_files(lake: Path) -> SnapshotFiles:
+    """The data files of the lake's current snapshot; raises BadInput without a lake, LakeDamaged for a broken one."""
     root = table_path(lake)
     if not root.exists():
         found = "has no table in it" if lake.exists() else "does not exist"
@@ -149,7 +157,7 @@ def snapshot_files(lake: Path) -> dict[str, list[str]]:
     try:
         _check_commits(log)
         table = DeltaTable(str(root))
-        check_columns(root, (field.name for field in table.schema().fields))
+        version = lake_version(root, table.metadata().configuration, (field.name for field in table.schema().fields))
         uris = table.file_uris()
     except (FileNotFoundError, TableNotFoundError):
         raise LakeDamaged(f"{log}: expected the log of a Delta table, found none; restore it from a backup") from None
@@ -159,7 +167,7 @@ def snapshot_files(lake: Path) -> dict[str, list[str]]:
     for path in sorted(unquote(uri) for uri in uris):
         kind = path.split("/")[-3].removeprefix("kind=")
         files.setdefault(kind, []).append(path)
-    return files
+    return SnapshotFiles(files, version)
 
 
 def read_catalogue(path: Path) -> pa.Table:
@@ -188,7 +196,7 @@ def read_catalogue(path: Path) -> pa.Table:
 
 def _fill(
     con: duckdb.DuckDBPyConnection,
-    files: dict[str, list[str]],
+    files: SnapshotFiles,
     catalogue: pa.Table,
     orgs: frozenset[str] | None = None,
 ) -> None:
@@ -197,7 +205,7 @@ def _fill(
     con.execute("CREATE TABLE catalogue AS SELECT * FROM catalogue_rows")
     con.unregister("catalogue_rows")
     # DuckDB binds a macro as it creates it: 1 ms over views without rows, 80 ms over 5,000 files.
-    _create_views(con, {})
+    _create_views(con, SnapshotFiles({}))
     install(con)
     if orgs is not None:
         con.execute(_OWN_RANGE)
@@ -205,36 +213,45 @@ def _fill(
         _create_views(con, files, orgs)
 
 
-def _create_views(
-    con: duckdb.DuckDBPyConnection, files: dict[str, list[str]], orgs: frozenset[str] | None = None
-) -> None:
-    ok, error = (files.get(kind, []) if orgs is None or orgs else [] for kind in ("ok", "error"))
-    reject, source = (files.get(kind, []) if orgs is None else [] for kind in ("reject", "source"))
-    con.execute(f"CREATE OR REPLACE VIEW requests AS {_requests(sorted(ok + error), orgs)}")
-    con.execute(f"CREATE OR REPLACE VIEW errors AS {_ERRORS.format(requests=_requests(error, orgs))}")
-    con.execute(f"CREATE OR REPLACE VIEW rejects AS {_rows(reject, REJECT_COLUMNS)}")
-    con.execute(f"CREATE OR REPLACE VIEW sources AS {_rows(source, SOURCE_COLUMNS)}")
+def _create_views(con: duckdb.DuckDBPyConnection, files: SnapshotFiles, orgs: frozenset[str] | None = None) -> None:
+    if orgs is not None:
+        # Rejects and sources tell of others; no organisation at all sees nothing at all.
+        kinds = ("ok", "error") if orgs else ()
+        files = replace(files, by_kind={kind: files.by_kind.get(kind, []) for kind in kinds})
+    con.execute(f"CREATE OR REPLACE VIEW requests AS {_requests(files, ('ok', 'error'), orgs)}")
+    con.execute(f"CREATE OR REPLACE VIEW errors AS {_ERRORS.format(requests=_requests(files, ('error',), orgs))}")
+    con.execute(f"CREATE OR REPLACE VIEW rejects AS {_rows(files, ('reject',), REJECT_COLUMNS)}")
+    con.execute(f"CREATE OR REPLACE VIEW sources AS {_rows(files, ('source',), SOURCE_COLUMNS)}")
 
 
-def _requests(files: list[str], orgs: frozenset[str] | None) -> str:
-    rows = _rows(
-        files, REQUEST_COLUMNS, ", coalesce(key_id, key_hash, client_ip) AS caller, kind = 'error' AS is_error"
-    )
-    if orgs is None or not files:
+def _requests(files: SnapshotFiles, kinds: tuple[str, ...], orgs: frozenset[str] | None) -> str:
+    derived = ", coalesce(key_id, key_hash, client_ip) AS caller, kind = 'error' AS is_error"
+    rows = _rows(files, kinds, REQUEST_COLUMNS, derived)
+    if not orgs or not any(files.by_kind.get(kind) for kind in kinds):
         return rows
     return f"{rows} WHERE org_id IN ({', '.join(map(literal, sorted(orgs)))})"
 
 
-def _rows(files: list[str], columns: tuple[Column, ...], derived: str = "") -> str:
-    """A SELECT of the partition columns, `columns` and `derived` over an explicit list of files, or over no rows."""
+def _rows(files: SnapshotFiles, kinds: tuple[str, ...], columns: tuple[Column, ...], derived: str = "") -> str:
+    """A SELECT of the partition columns, `columns` and `derived` over the files of `kinds`, or over no rows."""
     columns = PARTITION_COLUMNS + columns
-    names = ", ".join(f'"{column.name}"' for column in columns)
-    if files:
-        listed = ", ".join(literal(file) for file in files)
+    paths = sorted(path for kind in kinds for path in files.by_kind.get(kind, []))
+    if paths:
+        names = ", ".join(_column(column, files.version) for column in columns)
+        listed = ", ".join(literal(path) for path in paths)
         hive = "hive_partitioning = true, hive_types = {'kind': VARCHAR, 'day': DATE}"
         return f"SELECT {names}{derived} FROM read_parquet([{listed}], {hive})"  # noqa: S608 - paths are quoted by literal()
+    names = ", ".join(f'"{column.name}"' for column in columns)
     nulls = ", ".join(f'NULL::{SQL_TYPES[column.type]} AS "{column.name}"' for column in columns)
     return f"SELECT {names}{derived} FROM (SELECT {nulls}) WHERE false"  # noqa: S608 - names of the contract
+
+
+def _column(column: Column, version: int) -> str:
+    """`column` as the files of a lake with that version of the schema have it."""
+    if column.since <= version:
+        return f'"{column.name}"'
+    value = "NULL" if column.before is None else column.before
+    return f'{value}::{SQL_TYPES[column.type]} AS "{column.name}"'
 
 
 def _check_commits(log: Path) -> None:

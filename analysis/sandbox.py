@@ -26,7 +26,7 @@ import duckdb
 import pyarrow as pa
 
 from analysis.damage import lake_errors, said
-from analysis.lake import VIEWS, catalogue_of, snapshot_files, write_database
+from analysis.lake import VIEWS, SnapshotFiles, catalogue_of, snapshot_files, write_database
 from analysis.question import macro_names
 from analysis.sandbox_rights import NOGROUP
 from ingest.schema import BadInput, LakeDamaged
@@ -106,7 +106,7 @@ def run_query(
     request = {
         "sql": sql,
         "database": str(database),
-        "files": sorted(path for paths in files.values() for path in paths),
+        "files": sorted(path for paths in files.by_kind.values() for path in paths),
         "relations": VIEWS,
         "macros": sorted(macro_names()),
         "threads": threads,
@@ -220,9 +220,9 @@ def _read(stream: IO[bytes], most_s: float, most_bytes: int, while_waiting: Call
     return None
 
 
-def _view_database(files: dict[str, list[str]], catalogue: pa.Table, orgs: frozenset[str] | None) -> Path:
+def _view_database(files: SnapshotFiles, catalogue: pa.Table, orgs: frozenset[str] | None) -> Path:
     """A database with the views over `files`, made when first asked for: that takes longer than most queries."""
-    held = (sorted(files.items()), catalogue.to_pydict(), orgs if orgs is None else sorted(orgs))
+    held = (sorted(files.by_kind.items()), files.version, catalogue.to_pydict(), orgs if orgs is None else sorted(orgs))
     with _building:
         path = _folder() / f"{sha256(repr(held).encode()).hexdigest()}.duckdb"
         if not path.exists():

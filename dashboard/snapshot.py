@@ -75,7 +75,7 @@ def open_snapshot(orgs: frozenset[str] | None) -> Snapshot:
     """The lake's current version, of these organisations alone (None: all). Raises as `analysis.connect` does."""
     lake, catalog = lake_path(), _catalog_path()
     seen = None if orgs is None else sorted(orgs)
-    files = repr((lake.absolute(), catalog, seen, sorted(snapshot_files(lake).items())))
+    files = repr((lake.absolute(), catalog, seen, sorted(snapshot_files(lake).by_kind.items())))
     version = sha256(files.encode()).hexdigest()
     return Snapshot(_connect(version, lake, catalog, orgs), version, orgs)
 

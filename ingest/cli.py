@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ Examples:
 @click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
 @click.option("--time-zone", metavar="NAME", help="Zone of times that carry none: Europe/Berlin; default: UTC.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(0),
+    default=600,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for another errata that writes to the lake.",
+)
 @click.option("--dry-run", is_flag=True, help="Parse and count, write nothing.")
 @click.pass_obj
 def ingest(
@@ -41,6 +51,7 @@ def ingest(
     mapping: Path | None,
     time_zone: str | None,
     jobs: int,
+    wait_s: float,
     dry_run: bool,
 ) -> None:
     """Read gateway logs into the lake.
@@ -59,7 +70,19 @@ def ingest(
     key = load_key(lake)
     steps = []
     with _watching(sum(source.stored_bytes for source in sources)) as watch:
-        for step in run(sources, lake, key, choice=choice, jobs=jobs, dry_run=dry_run, watch=watch):
+        told = partial(click.echo, err=True)
+        reading = run(
+            sources,
+            lake,
+            key,
+            choice=choice,
+            jobs=jobs,
+            dry_run=dry_run,
+            wait_s=wait_s,
+            watch=watch,
+            told=told,
+        )
+        for step in reading:
             steps.append(step)
             _tell(step)
     added = [step for step in steps if step.outcome == "added"]
@@ -136,10 +159,12 @@ def _tell(step: Any) -> None:
     progress = step.progress
     if step.outcome == "unreadable":
         click.echo(f"{step.name}: {step.reason}", err=True)
-    elif step.outcome in {"known", "empty"}:
+    elif step.outcome in {"known", "empty", "moved"}:
         click.echo(f"{step.name}: {step.reason or 'nothing new'}", err=True)
     else:
         click.echo(f"{step.name}: {progress.requests:,} requests, {progress.errors:,} errors ({step.layout})", err=True)
+    if progress.duplicates:
+        click.echo(f"{step.name}: {progress.duplicates:,} requests were in the lake already, by their ids", err=True)
     if progress.rejects:
         reasons = ", ".join(
             f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(progress.rejects.items())

@@ -1,49 +1,48 @@
-"""The lake as its one writer sees it: data files first, then one Delta commit that makes them visible together.
+"""The lake as its one writer sees it: the lock, the ledger, and the commits that make data files visible together.
 
-Knows Delta Lake, Parquet and durability. Takes request rows only as `Redacted`; knows neither logs nor questions.
+Knows Delta Lake and durability. Knows neither logs nor questions.
 """
 
 import fcntl
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
+import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from deltalake import CommitProperties, DeltaTable, Transaction
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
-from ingest.parse import Batch
-from ingest.redact import Redacted
-from ingest.schema import SOURCES, BadInput, LakeDamaged, check_columns, check_path, table_path, table_schema
+from ingest.schema import (
+    SCHEMA_VERSION,
+    SOURCES,
+    VERSION_PROPERTY,
+    BadInput,
+    LakeDamaged,
+    NotWritten,
+    check_path,
+    lake_version,
+    table_path,
+    table_schema,
+)
+from ingest.writer import PARTITIONS, DataFile, flush
 
-_PARTITIONS: Final = ["kind", "day"]
-_ROWS_A_GROUP: Final = 1 << 17
-_ROWS_A_FILE: Final = 1 << 22
-# Values that differ in every row: a dictionary of them costs time and is thrown away.
-_PLAIN: Final = ("ts", "request_id", "idempotency_hash", "latency_ms", "upstream_ms", "line", "byte_offset")
-_SELECTIVE: Final = ("ts", "status", "code", "org_id", "key_id", "source_id")  # what readers skip row groups by
-_DELTAS: Final = {"ts": "DELTA_BINARY_PACKED", "line": "DELTA_BINARY_PACKED"}
+WAIT_S: Final = 600.0
+_LOOK_AGAIN_S: Final = 0.1
+_COMMITS_A_CHECKPOINT: Final = 50
+# Checkpoints are made here, and flushed.
+_NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
-
-@dataclass(frozen=True)
-class DataFile:
-    """A Parquet file that was written and flushed, and that no commit has made visible yet."""
-
-    path: str
-    kind: str
-    day: date
-    rows: int
-    size: int
+Replaced = Sequence[tuple[str, str, str | list[str]]]
+"""The partitions whose files a commit replaces, as in `[("kind", "=", "ok"), ("day", "in", ["2026-11-01"])]`."""
 
 
 def create(lake: Path) -> None:
@@ -59,26 +58,64 @@ def create(lake: Path) -> None:
             DeltaTable.create(
                 str(table.resolve()),
                 schema=table_schema(),
-                partition_by=_PARTITIONS,
+                partition_by=PARTITIONS,
                 mode="ignore",
-                configuration={"delta.logRetentionDuration": "interval 7 days"},
+                configuration={
+                    "delta.logRetentionDuration": "interval 7 days",
+                    VERSION_PROPERTY: str(SCHEMA_VERSION),
+                },
+                raise_if_key_not_exists=False,
             )
-            _flush_log(table)
+            flush_log(table)
+            for folder in (table, lake, lake.absolute().parent):
+                flush(folder)
         if not os.access(table, os.W_OK | os.X_OK):
             raise PermissionError(13, "Permission denied")
     except OSError as error:
         raise BadInput(f"{lake}: cannot be written to: {error.strerror}. Choose another folder with --lake.") from error
 
 
+def check_there(lake: Path) -> None:
+    """Raises BadInput where there is no lake."""
+    if not table_path(lake).exists():
+        raise BadInput(f"{lake}: expected a lake, found none; make one with `errata ingest PATH... --lake {lake}`")
+
+
 @contextmanager
-def writing(lake: Path) -> Iterator[None]:
-    """Holds the lake's writer lock, which the kernel frees when its holder dies; BadInput while another run has it."""
-    with (lake / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BadInput(f"{lake}: another errata is writing to this lake; wait until it has finished") from error
+def writing(lake: Path, *, wait_s: float = 0, told: Callable[[str], object] = lambda line: None) -> Iterator[None]:
+    """Holds the lake's writer lock, which the kernel frees when its holder dies.
+
+    Waits up to `wait_s` seconds for another run to free it, of which `told` is told once; raises BadInput after that,
+    and where the lake cannot be written to.
+    """
+    try:
+        descriptor = os.open(lake / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise BadInput(f"{lake}: cannot be written to: {error.strerror}") from error
+    try:
+        _wait_for(descriptor, lake, wait_s, told)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait_for(lock: int, lake: Path, wait_s: float, told: Callable[[str], object]) -> None:
+    until = time.monotonic() + wait_s
+    is_first = True
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            holder = f"{lake}: another errata (process {os.pread(lock, 20, 0).decode() or 'unknown'}) is writing to it"
+        if time.monotonic() >= until:
+            raise BadInput(f"{holder}; try again when it has finished, or wait longer with --wait SECONDS")
+        if is_first:
+            told(f"{holder}; waiting up to {wait_s:g} s")
+            is_first = False
+        time.sleep(_LOOK_AGAIN_S)
 
 
 def open_table(lake: Path) -> DeltaTable:
@@ -88,135 +125,127 @@ def open_table(lake: Path) -> DeltaTable:
     try:
         commits = sorted(log.glob("*.json"))
         if commits and commits[-1].stat().st_size == 0:
-            raise LakeDamaged(f"{commits[-1]}: this commit is empty; delete it and ingest the last sources again")
+            raise LakeDamaged(f"{commits[-1]}: this commit is empty; {_REPAIR.format(lake)}")
         found = DeltaTable(str(table.resolve()))
-        check_columns(table, (field.name for field in found.schema().fields))
+        version_of(found, table)
         return found
     except TableNotFoundError:
         raise LakeDamaged(f"{log}: expected the log of a Delta table, found none; restore it from a backup") from None
     except (DeltaError, OSError, ValueError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise LakeDamaged(f"{log}: cannot be read ({told}); restore it from a backup") from error
+        raise LakeDamaged(f"{log}: cannot be read ({_one_line(error)}); {_REPAIR.format(lake)}") from error
+
+
+_REPAIR: Final = "see what can be done with `errata check --repair --lake {}`"
+
+
+def version_of(table: DeltaTable, path: Path) -> int:
+    """The version of the schema that the lake's table at `path` is in; BadInput as `schema.lake_version`."""
+    return lake_version(path, table.metadata().configuration, (field.name for field in table.schema().fields))
 
 
 def ledger(lake: Path) -> pa.Table:
     """Every ingest step of every source that the lake holds, with the schema `SOURCES`, in no order.
 
-    Raises LakeDamaged.
+    The lake has the present version of the schema. Raises LakeDamaged.
     """
-    files = open_table(lake).file_uris(partition_filters=[("kind", "=", "source")])
+    files = paths_of(open_table(lake), "source")
+    return pa.concat_tables([SOURCES.empty_table(), *(rows_of(file, SOURCES) for file in files)])
+
+
+def paths_of(table: DeltaTable, kind: str, days: Iterable[str] | None = None) -> list[Path]:
+    """The data files of a kind in the snapshot `table`, of all days or of `days`, in the order of their names."""
+    filters: list[tuple[str, str, str | list[str]]] = [("kind", "=", kind)]
+    if days is not None:
+        filters.append(("day", "in", list(days)))
     # delta-rs gives local paths as URIs, with %20 for a space.
-    return pa.concat_tables([SOURCES.empty_table(), *(_steps(unquote(file)) for file in files)])
+    return sorted(Path(unquote(uri)) for uri in table.file_uris(partition_filters=filters))
 
 
-def _steps(file: str) -> pa.Table:
+def day_of(file: Path) -> date:
+    """The day of the partition that a data file lies in."""
+    return date.fromisoformat(file.parent.name.removeprefix("day="))
+
+
+def rows_of(file: Path, schema: pa.Schema) -> pa.Table:
+    """All rows of a data file, with `schema`; LakeDamaged where it cannot be read."""
     try:
-        return pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
-        told = " ".join(str(error).split())[:200]
-        raise LakeDamaged(
-            f"{file}: this part of the ledger cannot be read ({told}); restore it from a backup"
-        ) from error
+        return pq.ParquetFile(file).read().cast(schema)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise LakeDamaged(f"{file}: cannot be read ({_one_line(error)}); restore it from a backup") from error
 
 
-class Writer:
-    """Data files for one commit, a file per kind and day; they stay invisible until `commit` names them."""
-
-    def __init__(self, table: Path, ingested_on: date) -> None:
-        self._table = table
-        self._ingested_on = ingested_on
-        self._waiting: dict[tuple[str, date], list[pa.Table]] = {}
-        self._open: dict[tuple[str, date], tuple[pq.ParquetWriter, str, int]] = {}
-        self._done: list[DataFile] = []
-
-    def add(self, batch: Batch) -> None:
-        """Takes the rows of one batch; writes a row group once enough rows of a kind and day have come together."""
-        for requests in batch.requests:
-            if not isinstance(requests, Redacted):
-                raise TypeError("the lake takes request rows only as `Redacted`")
-            for key, part in _by_kind_and_day(requests.rows):
-                self._add(key, part)
-        if len(batch.rejects):
-            self._add(("reject", self._ingested_on), batch.rejects)
-
-    def add_steps(self, steps: pa.Table) -> None:
-        """Takes ledger rows with the schema `SOURCES`."""
-        self._add(("source", self._ingested_on), steps)
-
-    def _add(self, key: tuple[str, date], rows: pa.Table) -> None:
-        waiting = self._waiting.setdefault(key, [])
-        waiting.append(rows)
-        if sum(map(len, waiting)) >= _ROWS_A_GROUP:
-            self._write(key)
-
-    def _write(self, key: tuple[str, date]) -> None:
-        rows = pa.concat_tables(self._waiting.pop(key)).unify_dictionaries()
-        if key not in self._open:
-            kind, day = key
-            path = f"kind={kind}/day={day.isoformat()}/{uuid.uuid4().hex}.parquet"
-            (self._table / path).parent.mkdir(parents=True, exist_ok=True)
-            plain = [name for name in _PLAIN if name in rows.column_names]
-            writer = pq.ParquetWriter(
-                self._table / path,
-                rows.schema,
-                compression="zstd",
-                compression_level=1,
-                use_dictionary=[name for name in _leaves(rows.schema) if name not in plain],
-                column_encoding={name: encoding for name, encoding in _DELTAS.items() if name in plain},
-                store_schema=False,
-                write_statistics=[name for name in _SELECTIVE if name in rows.column_names],
-            )
-            self._open[key] = (writer, path, 0)
-        writer, path, written = self._open[key]
-        writer.write_table(rows, row_group_size=2 * _ROWS_A_GROUP)
-        self._open[key] = (writer, path, written + len(rows))
-        if written + len(rows) >= _ROWS_A_FILE:
-            self._close(key)
-
-    def _close(self, key: tuple[str, date]) -> None:
-        writer, path, rows = self._open.pop(key)
-        writer.close()
-        _flush(self._table / path)
-        self._done.append(DataFile(path, *key, rows, (self._table / path).stat().st_size))
-
-    def close(self) -> list[DataFile]:
-        """Writes and flushes what is left; gives every data file that was made."""
-        for key in list(self._waiting):
-            self._write(key)
-        for key in list(self._open):
-            self._close(key)
-        for folder in {(self._table / file.path).parent for file in self._done}:
-            _flush(folder)
-            _flush(folder.parent)
-        return self._done
-
-    def discard(self) -> None:
-        """Removes every file that was made; for a run that failed before its commit."""
-        for writer, path, _ in self._open.values():
-            with suppress(OSError, pa.ArrowException):
-                writer.close()
-            (self._table / path).unlink(missing_ok=True)
-        for file in self._done:
-            (self._table / file.path).unlink(missing_ok=True)
+@contextmanager
+def writes(lake: Path) -> Iterator[None]:
+    """Raises NotWritten for what the file system refuses: no space, no permission, a broken disk."""
+    try:
+        yield
+    except (OSError, pa.ArrowException, duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        raise NotWritten(f"{lake}: cannot be written to: {_one_line(error)}. {_UNCHANGED}") from error
 
 
-def commit(lake: Path, files: Iterable[DataFile], progress: dict[str, int]) -> None:
+_UNCHANGED: Final = "The lake is as it was before; run the same command again when that is mended."
+
+
+def commit(
+    lake: Path, files: Iterable[DataFile], progress: dict[str, int] | None = None, *, replaced: Replaced | None = None
+) -> None:
     """Makes `files` visible in one step, and with them the progress of their sources: fingerprint -> byte offset.
 
-    Raises DeltaError where another writer has moved one of the same sources meanwhile; its files then stay invisible.
+    Files of the partitions `replaced` are gone from the same moment on. Raises NotWritten where the commit failed, so
+    that nothing has changed; DeltaError where another writer has moved one of the same sources meanwhile.
     """
+    files = list(files)
     table = open_table(lake)
-    table.create_write_transaction(
-        [_add_action(lake, file) for file in files],
-        "append",
-        table_schema(),
-        partition_by=_PARTITIONS,
-        commit_properties=CommitProperties(
-            max_commit_retries=10,
-            app_transactions=[Transaction(name, offset, None) for name, offset in progress.items()],
-        ),
+    before = table.version()
+    properties = CommitProperties(
+        max_commit_retries=10,
+        app_transactions=[Transaction(name, offset, None) for name, offset in (progress or {}).items()],
     )
-    _flush_log(table_path(lake))
+    try:
+        table.create_write_transaction(
+            [_add_action(lake, file) for file in files],
+            "append" if replaced is None else "overwrite",
+            table_schema(),
+            partition_by=PARTITIONS,
+            partition_filters=None if replaced is None else list(replaced),
+            commit_properties=properties,
+            post_commithook_properties=_NO_HOOKS,
+        )
+    except (DeltaError, OSError) as error:
+        _discard_if_unseen(lake, before, files)
+        if isinstance(error, OSError) or "No space" in str(error) or "os error" in str(error):
+            raise NotWritten(f"{lake}: the commit failed: {_one_line(error)}. {_UNCHANGED}") from error
+        raise
+    try:
+        flush_log(table_path(lake))
+    except OSError as error:
+        found = "what was just committed can be seen, but the disk did not confirm it"
+        raise NotWritten(f"{lake}: {found}: {_one_line(error)}. Mend the disk, then run `errata check`.") from error
+    if (before + 1) % _COMMITS_A_CHECKPOINT == 0:
+        with suppress(DeltaError, OSError):  # the log is whole without it
+            checkpoint(lake)
+
+
+def _discard_if_unseen(lake: Path, before: int, files: list[DataFile]) -> None:
+    """Removes `files` where their commit certainly did not happen; otherwise they stay, at worst as orphans."""
+    with suppress(LakeDamaged, OSError):
+        if open_table(lake).version() == before:
+            discard(lake, files)
+
+
+def discard(lake: Path, files: Iterable[DataFile]) -> None:
+    """Removes files that no commit has made visible; one that cannot be removed is left to `errata maintain`."""
+    for file in files:
+        with suppress(OSError):
+            (table_path(lake) / file.path).unlink(missing_ok=True)
+
+
+def checkpoint(lake: Path) -> None:
+    """Sums the log up in one file, from which readers go on; flushed to disk."""
+    open_table(lake).create_checkpoint()
+    log = table_path(lake) / "_delta_log"
+    for path in (*sorted(log.glob("*.checkpoint*.parquet"))[-1:], log / "_last_checkpoint", log):
+        flush(path)
 
 
 def _add_action(lake: Path, file: DataFile) -> AddAction:
@@ -225,34 +254,13 @@ def _add_action(lake: Path, file: DataFile) -> AddAction:
     return AddAction(file.path, file.size, partition, modified, True, json.dumps({"numRecords": file.rows}))
 
 
-def _by_kind_and_day(rows: pa.Table) -> Iterator[tuple[tuple[str, date], pa.Table]]:
-    for day, of_day in _by(rows, "day"):
-        for kind, part in _by(of_day, "kind"):
-            yield (kind, day), part.drop_columns(_PARTITIONS)
-
-
-def _by(rows: pa.Table, name: str) -> Iterator[tuple[Any, pa.Table]]:
-    """`rows` by the values of a column; without a copy where there is but one."""
-    values = pc.unique(rows[name])
-    for value in values:
-        yield value.as_py(), rows if len(values) == 1 else rows.filter(pc.equal(rows[name], value))
-
-
-def _leaves(schema: pa.Schema) -> list[str]:
-    nested = {"details": ["details.list.element.field", "details.list.element.issue"]}
-    return [leaf for name in schema.names for leaf in nested.get(name, [name])]
-
-
-def _flush_log(table: Path) -> None:
+def flush_log(table: Path) -> None:
+    """Has the last commit of a table written to disk."""
     log = table / "_delta_log"
     for commit_file in sorted(log.glob("*.json"))[-1:]:
-        _flush(commit_file)
-    _flush(log)
+        flush(commit_file)
+    flush(log)
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

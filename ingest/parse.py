@@ -43,7 +43,7 @@ class Batch:
 
 @dataclass
 class Progress:
-    """How far a source was read, counted as it goes: lines = requests + rejects + skipped.
+    """How far a source was read, counted as it goes: lines = requests + duplicates + rejects + skipped.
 
     `to_byte` is where the next run goes on. `is_cut` says that the compressed stream ended too early, `refused` why the
     rest of it was not unpacked, and `waits` that an unended last line was left for the next run.
@@ -56,6 +56,7 @@ class Progress:
     requests: int = 0
     errors: int = 0
     skipped: int = 0
+    duplicates: int = 0
     rejects: dict[str, int] = field(default_factory=dict)
     first_us: int | None = None
     last_us: int | None = None

@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,12 +20,16 @@ import pyarrow as pa
 
 from ingest import lake as lakes
 from ingest.detect import Detection, detect, opening
+from ingest.duplicates import without_duplicates
+from ingest.fingerprint import secret_id
 from ingest.formats import Format
 from ingest.parse import Batch, Lanes, Progress, parse
 from ingest.redact import mask_name
 from ingest.schema import SOURCES, BadInput, table_path
 from ingest.settings import ClientIp, read_settings
 from ingest.source import TAIL_BYTES, Reader, Source, replayable, stored_hash
+from ingest.upgrade import upgrade
+from ingest.writer import DataFile, Writer
 
 _BYTES_A_COMMIT: Final = 1 << 28
 _SOURCES_A_COMMIT: Final = 1000
@@ -46,13 +50,19 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """A source with something new in it, and where to go on reading."""
+    """A source with something new in it, and where to go on reading.
+
+    Its first `seen_bytes` had the hash `seen_hash` when it was planned: a path may have another file by the time it is
+    read.
+    """
 
     source: Source
     name: str
     stored_hash: str
     fingerprint: str
     head_bytes: int
+    seen_bytes: int
+    seen_hash: str
     from_byte: int = 0
     first_line: int = 1
     tail: bytes = b""
@@ -63,7 +73,7 @@ class Step:
     """What one run read of one source; `reason` says why nothing could be read, or nothing had to be."""
 
     name: str
-    outcome: str  # added, known, empty or unreadable
+    outcome: str  # added, known, empty, moved (while it was read: the next run takes it) or unreadable
     reason: str = ""
     progress: Progress = field(default_factory=lambda: Progress(0, 1))
     layout: str = ""
@@ -73,7 +83,7 @@ class Step:
 class Parsed:
     """The data files of some sources and their ledger rows, ready to be committed together."""
 
-    files: list[lakes.DataFile]
+    files: list[DataFile]
     steps: list[Step]
     ledger_rows: list[dict[str, Any]]
 
@@ -90,11 +100,14 @@ def ingest(
     choice: Choice = Choice(),
     jobs: int = 1,
     dry_run: bool = False,
+    wait_s: float = 0,
     watch: Watch = lambda name, size: None,
+    told: Callable[[str], object] = lambda line: None,
 ) -> Iterator[Step]:
     """What became of each source, given once its rows are committed; the lake is made where there is none.
 
-    A dry run parses and counts but neither makes a lake nor writes to one. Raises BadInput and LakeDamaged.
+    A dry run parses and counts but neither makes a lake nor writes to one. For another run that writes to the lake it
+    waits `wait_s` seconds, which `told` is told. Raises BadInput, NotWritten and LakeDamaged.
     """
     redacted = mask_name
     client_ip = read_settings(lake).client_ip
@@ -103,7 +116,8 @@ def ingest(
             yield from _dry_run(waiting, key, choice, watch, redacted)
             return
         lakes.create(lake)
-        with lakes.writing(lake):
+        with lakes.writing(lake, wait_s=wait_s, told=told):
+            upgrade(lake)
             while waiting:
                 plans, waiting, steps = _plan(waiting, Known(lakes.ledger(lake)), redacted)
                 yield from steps
@@ -171,7 +185,7 @@ def _plan(
         try:
             found = _plan_one(source, name, known)
         except (BadInput, OSError) as error:
-            found = Step(name, "unreadable", _told(error, source))
+            found = _unread(error, source, name)
         if isinstance(found, Plan):
             plans.append(found)
             known.add(found)
@@ -192,19 +206,20 @@ def _plan_one(source: Source, name: str, known: Known) -> Plan | Step | None:
         if not reader.head:
             return _empty(name, reader)
         step = known.find(reader)
+    seen = len(reader.head), hashlib.sha256(reader.head).hexdigest()
     if step is None:
-        return Plan(source, name, digest, hashlib.sha256(reader.head).hexdigest(), len(reader.head))
+        return Plan(source, name, digest, seen[1], seen[0], *seen)
     if "is_planned" in step:
         return None
     told = Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read")
-    return _continue(source, name, digest, step) or told
+    return _continue(source, name, digest, step, seen) or told
 
 
 def _empty(name: str, reader: Reader) -> Step:
     return Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty")
 
 
-def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> Plan | None:
+def _continue(source: Source, name: str, digest: str, step: dict[str, Any], seen: tuple[int, str]) -> Plan | None:
     """Where a known source goes on, None where it has nothing new; another log with the same head is a new source."""
     to_byte = step["to_byte"]
     with closing(Reader(source)) as reader:
@@ -214,7 +229,8 @@ def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> P
                 reader.skip_line_end()
             if not reader.take(1):
                 return None
-            return Plan(source, name, digest, step["fingerprint"], step["head_bytes"], to_byte, step["to_line"], tail)
+            known = step["fingerprint"], step["head_bytes"]
+            return Plan(source, name, digest, *known, *seen, to_byte, step["to_line"], tail)
         if reader.position < to_byte:
             # An older copy of the same log. No other has the same first 64 KiB, or all that there was of one.
             return None
@@ -223,7 +239,7 @@ def _continue(source: Source, name: str, digest: str, step: dict[str, Any]) -> P
         other = hashlib.sha256()
         while passed := reader.take(min(to_byte - reader.position, 1 << 20)):
             other.update(passed)
-    return Plan(source, name, digest, other.hexdigest(), to_byte)
+    return Plan(source, name, digest, other.hexdigest(), to_byte, *seen)
 
 
 def _groups(plans: list[Plan]) -> Iterator[list[Plan]]:
@@ -264,41 +280,85 @@ def parse_group(
     watch: Watch = lambda name, size: None,
 ) -> Parsed:
     """The data files, not yet visible, and the ledger rows of `plans`; without a lake no files are written."""
-    ingested_at = datetime.now(UTC)
-    writer = lakes.Writer(table_path(lake), ingested_at.date()) if lake else None
     lanes = Lanes(key, threads, client_ip)
+    moved: list[Step] = []
+    try:
+        while True:
+            try:
+                parsed = _parse_all(plans, lake, key, lanes, choice, watch)
+                return replace(parsed, steps=[*moved, *parsed.steps])
+            except _Moved as found:
+                # Its rows lie between those of others: all are read again.
+                moved.append(_moved(found.plan.name))
+                plans = [plan for plan in plans if plan is not found.plan]
+    finally:
+        lanes.close()
+
+
+class _Moved(Exception):  # noqa: N818 - no error: it takes a source out of its group
+    """What is at the path of a source is not, or no longer, what was planned to be read."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+
+
+def _moved(name: str) -> Step:
+    return Step(name, "moved", "was rotated or replaced while it was read; the next run takes it")
+
+
+def _parse_all(plans: list[Plan], lake: Path | None, key: bytes, lanes: Lanes, choice: Choice, watch: Watch) -> Parsed:
+    """As `parse_group`; raises _Moved."""
+    ingested_at = datetime.now(UTC)
+    writer = Writer(table_path(lake), ingested_at.date()) if lake else None
     steps: list[Step] = []
     ledger_rows: list[dict[str, Any]] = []
     try:
         for plan in plans:
             try:
-                with closing(Reader(plan.source)) as reader:
-                    detection = detect(plan.name, opening(reader), choice.layout, choice.said, choice.time_zone)
-                    progress = _begun(reader, plan, detection)
-                    batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
-                    for batch in _watched(batches, reader, plan, watch):
-                        if writer:
-                            writer.add(batch)
+                reader, detection = _opened(plan, choice)
             except BadInput as error:
-                steps.append(Step(plan.name, "unreadable", _told(error, plan.source)))
+                steps.append(_unread(error, plan.source, plan.name))
                 continue
+            with closing(reader):
+                progress = _begun(reader, plan, detection)
+                batches = parse(reader, lanes, detection, plan.fingerprint[:16], progress)
+                for batch in _watched(batches, reader, plan, watch):
+                    if writer and lake:
+                        with lakes.writes(lake):
+                            writer.add(batch)
+                if not reader.is_as_opened():
+                    raise _Moved(plan)
             steps.append(Step(plan.name, "added" if progress.lines else "known", "", progress, detection.layout.name))
             if progress.lines:
-                ledger_rows.append(_ledger_row(plan, reader.compression, detection, progress, ingested_at))
-        return Parsed(writer.close() if writer else [], steps, ledger_rows)
+                ledger_rows.append(_ledger_row(plan, key, reader.compression, detection, progress, ingested_at))
+        if not writer or not lake:
+            return Parsed([], steps, ledger_rows)
+        with lakes.writes(lake):
+            return Parsed(writer.close(), steps, ledger_rows)
     except BaseException:
         if writer:
             writer.discard()
         raise
-    finally:
-        lanes.close()
+
+
+def _opened(plan: Plan, choice: Choice) -> tuple[Reader, Detection]:
+    """What reads a source, and how its records are read; raises _Moved where another file is there, and BadInput."""
+    reader = Reader(plan.source)
+    try:
+        if hashlib.sha256(reader.head[: plan.seen_bytes]).hexdigest() != plan.seen_hash:
+            raise _Moved(plan)
+        return reader, detect(plan.name, opening(reader), choice.layout, choice.said, choice.time_zone)
+    except BaseException:
+        reader.close()
+        raise
 
 
 def _begun(reader: Reader, plan: Plan, detection: Detection) -> Progress:
     """The progress of a source that `reader` has been moved to the next record of."""
     progress = Progress(plan.from_byte, plan.first_line, plan.tail)
     if plan.from_byte:
-        reader.skip(plan.from_byte)
+        if reader.skip(plan.from_byte) != plan.tail:
+            raise _Moved(plan)
         passed = b"" if plan.tail.endswith(b"\n") else reader.skip_line_end()
         progress.to_byte += len(passed)
         progress.tail = (plan.tail + passed)[-TAIL_BYTES:]
@@ -318,7 +378,7 @@ def _watched(batches: Iterator[Batch], reader: Reader, plan: Plan, watch: Watch)
 
 
 def _ledger_row(
-    plan: Plan, compression: str, detection: Detection, progress: Progress, ingested_at: datetime
+    plan: Plan, key: bytes, compression: str, detection: Detection, progress: Progress, ingested_at: datetime
 ) -> dict[str, Any]:
     return {
         "source_id": plan.fingerprint[:16],
@@ -339,20 +399,42 @@ def _ledger_row(
         "errors": progress.errors,
         "rejects": progress.rejected,
         "skipped": progress.skipped,
+        "duplicates": 0,
+        "removed": 0,
         "is_cut": progress.is_cut,
         "first_ts": progress.first_us,
         "last_ts": progress.last_us,
         "ingested_at": ingested_at,
+        "secret_id": secret_id(key),
     }
 
 
 def _commit(lake: Path, parsed: Parsed) -> None:
+    """Makes what was parsed visible, but for the requests that are in the lake already."""
     if not parsed.ledger_rows:
         return
-    writer = lakes.Writer(table_path(lake), parsed.ledger_rows[0]["ingested_at"].date())
-    writer.add_steps(pa.Table.from_pylist(parsed.ledger_rows, schema=SOURCES))
-    progress = {row["fingerprint"]: row["to_byte"] for row in parsed.ledger_rows}
-    lakes.commit(lake, [*parsed.files, *writer.close()], progress)
+    try:
+        files = _ready(lake, parsed)
+    except BaseException:
+        lakes.discard(lake, parsed.files)
+        raise
+    lakes.commit(lake, files, {row["fingerprint"]: row["to_byte"] for row in parsed.ledger_rows})
+
+
+def _ready(lake: Path, parsed: Parsed) -> list[DataFile]:
+    """The files to commit, among them the ledger's; what the lake has already is left out of them and counted."""
+    files, doubled = without_duplicates(lake, parsed.files)
+    added = [step.progress for step in parsed.steps if step.outcome == "added"]
+    for row, progress in zip(parsed.ledger_rows, added, strict=True):
+        errors = doubled["error"][row["source_id"]]
+        progress.duplicates = doubled["ok"][row["source_id"]] + errors
+        progress.requests -= progress.duplicates
+        progress.errors -= errors
+        row |= {"requests": progress.requests, "errors": progress.errors, "duplicates": progress.duplicates}
+    with lakes.writes(lake):
+        writer = Writer(table_path(lake), parsed.ledger_rows[0]["ingested_at"].date())
+        writer.add_steps(pa.Table.from_pylist(parsed.ledger_rows, schema=SOURCES))
+        return files + writer.close()
 
 
 def _dry_run(
@@ -363,13 +445,17 @@ def _dry_run(
         try:
             with closing(Reader(source)) as reader:
                 nothing = None if reader.head else _empty(name, reader)
-            plan = Plan(source, name, "", "0" * 64, 0)
+            seen = len(reader.head), hashlib.sha256(reader.head).hexdigest()
+            plan = Plan(source, name, "", "0" * 64, 0, *seen)
             yield from [nothing] if nothing else parse_group([plan], None, key, choice, "keep", _THREADS, watch).steps
         except (BadInput, OSError) as error:
-            yield Step(name, "unreadable", _told(error, source))
+            yield _unread(error, source, name)
 
 
-def _told(error: BadInput | OSError, source: Source) -> str:
-    if isinstance(error, OSError):
-        return f"cannot be read: {error.strerror}"
-    return str(error).removeprefix(f"{source.name}: ")
+def _unread(error: BadInput | OSError, source: Source, name: str) -> Step:
+    """What is told of a source that could not be opened; one that is gone was rotated since it was listed."""
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if isinstance(cause, FileNotFoundError):
+        return _moved(name)
+    told = f"cannot be read: {error.strerror}" if isinstance(error, OSError) else str(error)
+    return Step(name, "unreadable", told.removeprefix(f"{source.name}: "))

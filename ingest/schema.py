@@ -5,7 +5,7 @@ the Arrow schemas, the views and the data dictionary in the docs are derived fro
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -15,12 +15,17 @@ import pyarrow as pa
 
 @dataclass(frozen=True)
 class Column:
-    """One column of the lake: its name, Arrow type, unit (empty where it has none) and meaning."""
+    """One column of the lake: its name, Arrow type, unit (empty where it has none) and meaning.
+
+    `since` is the version of the lake's schema that brought it; `before` is its value in the rows of older lakes.
+    """
 
     name: str
     type: pa.DataType
     unit: str
     meaning: str
+    since: int = 1
+    before: int | None = None
 
 
 UTC_MICROSECONDS: Final = pa.timestamp("us", tz="UTC")
@@ -73,7 +78,13 @@ REJECT_COLUMNS: Final = (
     Column("byte_offset", pa.int64(), "bytes", "where the line starts in the decompressed source"),
     Column("byte_length", pa.int64(), "bytes", "length of the line without its end"),
     Column("reason", pa.string(), "", "why it is no request: not_json, not_an_object, no_status, no_timestamp, ..."),
-    Column("code", pa.string(), "", "error code of a record whose time or status is unusable; null for other rejects"),
+    Column(
+        "code",
+        pa.string(),
+        "",
+        "error code of a record whose time or status is unusable; null for other rejects",
+        since=2,
+    ),
 )
 
 SOURCE_COLUMNS: Final = (
@@ -91,7 +102,7 @@ SOURCE_COLUMNS: Final = (
     Column("gateway", pa.string(), "", "log format that was decided on"),
     Column("decision", pa.string(), "", "why: detected with its share of the votes, --format, or --mapping"),
     Column("first_line", pa.int64(), "", "first line of this step; a grown source has a step per ingest"),
-    Column("to_line", pa.int64(), "", "line to go on with: the next step starts there"),
+    Column("to_line", pa.int64(), "", "line to go on with: the next step starts there", since=2),
     Column("from_byte", pa.int64(), "bytes", "where this step started in the decompressed source"),
     Column("to_byte", pa.int64(), "bytes", "where it ended: the next step starts here"),
     Column(
@@ -104,16 +115,26 @@ SOURCE_COLUMNS: Final = (
         "lines",
         pa.int64(),
         "",
-        "lines read in this step, one with several records counted for each = requests + rejects + skipped",
+        "lines read, one with several records counted for each = requests + duplicates + rejects + skipped + removed",
     ),
-    Column("requests", pa.int64(), "", "rows added to requests"),
+    Column("requests", pa.int64(), "", "rows added to requests; negative in the step of a retention or an erasure"),
     Column("errors", pa.int64(), "", "those of them that are errors"),
-    Column("rejects", pa.int64(), "", "lines that are no readable request"),
+    Column("rejects", pa.int64(), "", "lines that are no readable request; negative where they were removed again"),
     Column("skipped", pa.int64(), "", "blank lines, comments, control messages and the further lines of a record"),
+    Column(
+        "duplicates",
+        pa.int64(),
+        "",
+        "requests left out because the lake holds the same one, with the same request_id, moment and everything else",
+        since=2,
+        before=0,
+    ),
+    Column("removed", pa.int64(), "", "rows that a retention or an erasure took away", since=2, before=0),
     Column("is_cut", pa.bool_(), "", "the compressed stream ended before its end marker, or was refused as a bomb"),
     Column("first_ts", UTC_MICROSECONDS, "UTC", "earliest request of this step"),
     Column("last_ts", UTC_MICROSECONDS, "UTC", "latest request of this step"),
     Column("ingested_at", UTC_MICROSECONDS, "UTC", "when the step was committed"),
+    Column("secret_id", pa.string(), "", "one-way id of the secret behind the fingerprints of this step", since=2),
 )
 
 PARTITION_COLUMNS: Final = (
@@ -130,6 +151,13 @@ CATALOGUE_COLUMNS: Final = (
     Column("meaning", pa.string(), "", "what the code says"),
     Column("client_action", pa.string(), "", "what the client should do"),
 )
+
+
+SCHEMA_VERSION: Final = 2
+"""The version of the lake's schema that is written; a lake says which one it has in `VERSION_PROPERTY`."""
+VERSION_PROPERTY: Final = "errata.schemaVersion"
+
+_ALL_COLUMNS: Final = (*PARTITION_COLUMNS, *REQUEST_COLUMNS, *REJECT_COLUMNS, *SOURCE_COLUMNS)
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
@@ -160,14 +188,25 @@ def check_path(path: Path) -> None:
         raise BadInput(f"{path}: a lake cannot be in a path with {unreadable[0]!r}; rename the folder")
 
 
-def check_columns(table: Path, names: Iterable[str]) -> None:
-    """Raises BadInput where the table of a lake with the columns `names` was made by an earlier version of errata."""
-    missing = sorted(set(table_schema().names) - set(names))
-    if missing:
+def lake_version(table: Path, configuration: Mapping[str, str | None], names: Iterable[str]) -> int:
+    """The version of the schema that all files of a lake's table are in, from its properties and columns.
+
+    Older lakes are read as they are. Raises BadInput for a lake that this version of errata cannot read.
+    """
+    stated = configuration.get(VERSION_PROPERTY) or "1"
+    version = int(stated) if stated.isdecimal() else SCHEMA_VERSION + 1
+    if version > SCHEMA_VERSION:
         raise BadInput(
-            f"{table.parent}: made by an earlier version of errata, which had no column {', '.join(missing)}; "
-            "ingest its logs into a new lake"
+            f"{table.parent}: has version {stated[:20]} of the lake's schema, expected {SCHEMA_VERSION} or an earlier "
+            "one; use the errata that wrote it, or a later one"
         )
+    expected = {column.name for column in _ALL_COLUMNS if column.since <= version}
+    if missing := sorted(expected - set(names)):
+        raise BadInput(
+            f"{table.parent}: its table has no column {', '.join(missing)}; expected those of version {version} of the "
+            "lake's schema; ingest its logs into a new lake"
+        )
+    return version
 
 
 def table_path(lake: Path) -> Path:
@@ -182,6 +221,10 @@ def database_path(lake: Path) -> Path:
 
 class BadInput(Exception):  # noqa: N818 - named for what it says to a person
     """What a person gave cannot be used; the one-line message says what to do. Exit code 2."""
+
+
+class NotWritten(Exception):  # noqa: N818 - named for what it says to a person
+    """The lake could not be written to and is as it was before; the one-line message says why. Exit code 2."""
 
 
 class LakeDamaged(Exception):  # noqa: N818 - named for what it says to a person

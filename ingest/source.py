@@ -4,12 +4,13 @@ Knows files, line ends and byte offsets. Knows nothing of what a line says.
 """
 
 import hashlib
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
-from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, FileIO, RawIOBase
+from io import SEEK_CUR, SEEK_END, SEEK_SET, BufferedReader, FileIO, RawIOBase, UnsupportedOperation
 from itertools import count
 from pathlib import Path
 from tempfile import gettempdir, mkstemp
@@ -340,6 +341,7 @@ class Reader:
         except OSError as error:
             raise BadInput(f"{source.name}: cannot be read: {error.strerror}") from error
         try:
+            self._start = self._stored.peek(TAIL_BYTES)[:TAIL_BYTES]
             self._stream, self.compression = _unpacked(source, self._stored)
             is_plain = source.member is None and self.compression in {"none", "utf-16-le", "utf-16-be"}
             self.is_growing = is_plain and not source.is_stream
@@ -470,6 +472,17 @@ class Reader:
     def stored_position(self) -> int:
         """How many bytes of the source as stored have been read."""
         return self._stored.tell()
+
+    def is_as_opened(self) -> bool:
+        """Whether the file still starts as it did, and reaches to where it was read: none that was cut short, as
+        logrotate's copytruncate does, and written anew. A member of an archive is not looked at.
+        """
+        try:
+            descriptor = self._stored.fileno()
+        except UnsupportedOperation:
+            return True
+        is_long_enough = os.fstat(descriptor).st_size >= self._stored.tell()
+        return is_long_enough and os.pread(descriptor, len(self._start), 0) == self._start
 
     def close(self) -> None:
         """Closes the file that was opened."""

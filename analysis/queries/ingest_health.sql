@@ -12,7 +12,9 @@
 --   requests: rows added to requests
 --   rejects: lines that are no readable request
 --   skipped: blank lines, comments, control messages and the further lines of a record
---   is_conserved: lines = requests + rejects + skipped; false is a fault of the ingest
+--   duplicates: requests left out because the lake holds the same one, as their request_id proves
+--   removed: rows that a retention or an erasure took away
+--   is_conserved: lines = requests + rejects + skipped + duplicates + removed; false is a fault of the ingest
 --   is_cut: its compressed stream ended before its end marker
 --   reject_reasons: why and how often, the most frequent first
 --   rejected_codes: error codes of the rejects whose time or status is unusable, the most frequent first
@@ -39,6 +41,8 @@ WITH ledger AS (
         sum(requests) AS requests,
         sum(rejects) AS rejects,
         sum(skipped) AS skipped,
+        coalesce(sum(duplicates), 0) AS duplicates,
+        coalesce(sum(removed), 0) AS removed,
         min(first_ts) AS first_ts,
         max(last_ts) AS last_ts
     FROM sources
@@ -162,7 +166,10 @@ SELECT
     ledger.requests::BIGINT AS requests,
     ledger.rejects::BIGINT AS rejects,
     ledger.skipped::BIGINT AS skipped,
-    ledger.lines = ledger.requests + ledger.rejects + ledger.skipped AS is_conserved,
+    ledger.duplicates::BIGINT AS duplicates,
+    ledger.removed::BIGINT AS removed,
+    ledger.lines
+        = ledger.requests + ledger.rejects + ledger.skipped + ledger.duplicates + ledger.removed AS is_conserved,
     ledger.is_cut,
     reject_texts.reject_reasons,
     rejected_code_texts.rejected_codes,

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from deltalake import write_deltalake
 
+from ingest.lake import create
 from ingest.schema import table_path, table_schema
 
 Row = dict[str, Any]
@@ -40,6 +41,7 @@ def write_lake(tmp_path: Path) -> WriteLake:
         rows += [{"kind": "source", "day": NINE.date()} | row for row in sources]
         lake = tmp_path / name
         table = pa.Table.from_pylist(rows, schema=table_schema())
+        create(lake)
         write_deltalake(table_path(lake), table, mode="append", partition_by=["kind", "day"])
         return lake
 

@@ -384,7 +384,7 @@ def test_a_damaged_data_file_is_named_when_it_is_asked_for(
 ) -> None:
     lake = write_lake([{"ts": NINE + timedelta(days=day), "status": 500} for day in range(3)])
     con = analysis.connect(lake)
-    victim = Path(snapshot_files(lake)["error"][1])
+    victim = Path(snapshot_files(lake).by_kind["error"][1])
     damage(victim)
 
     with pytest.raises(LakeDamaged, match=re.escape(f"{victim}: this data file of the lake is missing or cannot be")):
@@ -394,7 +394,7 @@ def test_a_damaged_data_file_is_named_when_it_is_asked_for(
 def test_a_corrupt_file_that_duckdb_does_not_name_is_damage_too(write_lake: WriteLake) -> None:
     lake = write_lake([{"status": 500}])
     con = analysis.connect(lake)
-    victim = Path(snapshot_files(lake)["error"][0])
+    victim = Path(snapshot_files(lake).by_kind["error"][0])
     content = victim.read_bytes()
     victim.write_bytes(content[:4] + b"\xff" * 16 + content[20:])
 

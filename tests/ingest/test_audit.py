@@ -291,7 +291,8 @@ def test_lines_are_requests_rejects_or_skipped(tmp_path: Path, lanes: Lanes) -> 
 
 
 def test_a_log_that_was_read_inside_an_entry_gives_the_rows_of_the_whole(tmp_path: Path) -> None:
-    lines = [*FIRST, *SECOND, *THIRD]
+    others = (native(boundary, body=ENVELOPE.replace(b"req_", boundary)) for boundary in (b"0badcafe", b"feedf00d"))
+    lines = [*FIRST, *next(others), *next(others)]
     lake = tmp_path / "lake"
 
     for count in (len(FIRST) + 12, len(FIRST) + len(SECOND), len(lines)):

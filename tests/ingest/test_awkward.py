@@ -266,7 +266,7 @@ def test_the_lines_of_every_source_add_up(ingested: Ingested) -> None:
 
     assert len(ledger) == len({step["source_id"] for step in ledger}) == len(LOGS) + 1
     for step in ledger:
-        assert step["lines"] == step["requests"] + step["rejects"] + step["skipped"]
+        assert step["lines"] == step["requests"] + step["duplicates"] + step["rejects"] + step["skipped"]
         assert (step["requests"], step["rejects"]) == (of_requests[step["source_id"]], of_rejects[step["source_id"]])
 
 

@@ -37,7 +37,7 @@ def logs(tmp_path: Path) -> Path:
     folder.mkdir()
     for number in range(SOURCES):
         lines = [json_line(msec=SECOND + DAY * (line % 2), request_id=f"{number}_{line}") for line in range(40)]
-        lines[::5] = [error_line("rate_limited", 429, msec=SECOND + line) for line in range(8)]
+        lines[::5] = [error_line("rate_limited", 429, msec=SECOND + line, org_id=f"org_{number}") for line in range(8)]
         (folder / f"{number}.log").write_bytes(log([*lines, b"{", f"# {number}".encode()]))
     return folder
 

@@ -1,5 +1,6 @@
 """The lake's table: what a commit makes visible, who loses a race, and what is said of damage."""
 
+import os
 import stat
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,7 +23,9 @@ from ingest.schema import (
     PARTITION_COLUMNS,
     REJECTS,
     REQUESTS,
+    SCHEMA_VERSION,
     SOURCES,
+    VERSION_PROPERTY,
     BadInput,
     LakeDamaged,
     arrow_schema,
@@ -30,6 +33,7 @@ from ingest.schema import (
     table_schema,
 )
 from ingest.source import Source
+from ingest.writer import Writer
 from tests.ingest.logs import KEY, SECOND, combined_line, error_line, json_line, log, rejects, requests, steps
 
 DAY: Final = 86_400
@@ -129,7 +133,7 @@ def test_what_was_written_without_a_commit_is_not_there(fill: Fill, lanes: Lanes
     lake = fill(NEW)
     before = requests(lake)
 
-    writer = lakes.Writer(table_path(lake), date(2026, 11, 23))
+    writer = Writer(table_path(lake), date(2026, 11, 23))
     writer.add_steps(pa.Table.from_pylist([steps(lake)[0] | {"source_id": "other"}], schema=SOURCES))
     files = writer.close()
 
@@ -142,7 +146,7 @@ def test_a_run_that_fails_before_its_commit_leaves_no_file(fill: Fill) -> None:
     lake = fill(NEW)
     before = sorted(table_path(lake).rglob("*"))
 
-    writer = lakes.Writer(table_path(lake), date(2026, 11, 23))
+    writer = Writer(table_path(lake), date(2026, 11, 23))
     writer.add_steps(SOURCES.empty_table())
     writer.close()
     writer.discard()
@@ -215,7 +219,10 @@ def test_while_one_run_writes_another_is_told_to_wait(fill: Fill) -> None:
     with lakes.writing(lake), pytest.raises(BadInput) as raised, lakes.writing(lake):
         pass
 
-    assert str(raised.value) == f"{lake}: another errata is writing to this lake; wait until it has finished"
+    assert str(raised.value) == (
+        f"{lake}: another errata (process {os.getpid()}) is writing to it; "
+        "try again when it has finished, or wait longer with --wait SECONDS"
+    )
     with lakes.writing(lake):
         pass
 
@@ -228,7 +235,8 @@ def test_an_empty_last_commit_is_damage_and_not_an_older_lake(fill: Fill) -> Non
     with pytest.raises(LakeDamaged) as raised:
         lakes.open_table(lake)
 
-    assert str(raised.value) == f"{last}: this commit is empty; delete it and ingest the last sources again"
+    remedy = f"see what can be done with `errata check --repair --lake {lake}`"
+    assert str(raised.value) == f"{last}: this commit is empty; {remedy}"
 
 
 def test_after_the_empty_commit_was_deleted_the_sources_are_ingested_again(fill: Fill) -> None:
@@ -258,7 +266,7 @@ def test_a_damaged_log_is_named_in_one_line(fill: Fill, damage: Callable[[list[P
 
     told = str(raised.value)
     assert told.startswith(str(table_path(lake) / "_delta_log"))
-    assert told.endswith("restore it from a backup")
+    assert told.endswith(f"see what can be done with `errata check --repair --lake {lake}`")
     assert "\n" not in told
 
 
@@ -329,24 +337,42 @@ def test_a_chunk_at_a_time_gives_the_rows_of_the_whole(
     whole = requests(fill({"whole.log": lines}))
 
     monkeypatch.setattr("ingest.source.CHUNK_BYTES", 2000)
-    monkeypatch.setattr("ingest.lake._ROWS_A_GROUP", 7)
-    monkeypatch.setattr("ingest.lake._ROWS_A_FILE", 20)
+    monkeypatch.setattr("ingest.writer._ROWS_A_GROUP", 7)
+    monkeypatch.setattr("ingest.writer._ROWS_A_FILE", 20)
     (tmp_path / "lake").rename(tmp_path / "lake of the whole")
     parts = requests(fill({"whole.log": lines}))
 
     assert parts == whole
 
 
-def test_a_lake_of_an_earlier_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    lake = tmp_path / "lake"
-    table_path(lake).mkdir(parents=True)
-    older = pa.schema([field for field in table_schema() if field.name != "to_line"])
-    DeltaTable.create(str(table_path(lake)), schema=older, partition_by=["kind", "day"])
+def test_a_lake_of_a_later_version_is_refused_with_what_to_do(fill: Fill) -> None:
+    lake = fill(NEW)
+    lakes.open_table(lake).alter.set_table_properties({VERSION_PROPERTY: "3"}, raise_if_not_exists=False)
+    told = (
+        f"{lake}: has version 3 of the lake's schema, expected {SCHEMA_VERSION} or an earlier one; "
+        "use the errata that wrote it, or a later one"
+    )
 
-    with pytest.raises(BadInput, match="made by an earlier version of errata, which had no column to_line; ingest its"):
-        lakes.open_table(lake)
-    with pytest.raises(BadInput, match="made by an earlier version"):
-        analysis.connect(lake)
+    for read in (lakes.open_table, analysis.connect):
+        with pytest.raises(BadInput) as raised:
+            read(lake)
+        assert str(raised.value) == told
+
+
+def test_a_run_waits_for_another_and_says_so_once(fill: Fill) -> None:
+    lake = fill(NEW)
+    told: list[str] = []
+    held = lakes.writing(lake)
+    held.__enter__()
+
+    def free(line: str) -> None:
+        told.append(line)
+        held.__exit__(None, None, None)
+
+    with lakes.writing(lake, wait_s=60, told=free):
+        pass
+
+    assert told == [f"{lake}: another errata (process {os.getpid()}) is writing to it; waiting up to 60 s"]
 
 
 def test_a_new_lake_is_for_its_owner_alone(fill: Fill) -> None:

@@ -19,6 +19,7 @@ from ingest.redact import Redacted, mask_name
 from ingest.run import ingest
 from ingest.schema import REJECTS, table_path
 from ingest.source import expand
+from ingest.writer import Writer
 from tests.ingest.logs import (
     COMBINED,
     KEY,
@@ -367,7 +368,7 @@ def test_the_code_of_a_reject_is_masked_as_that_of_an_error_is(tmp_path: Path) -
 
 def test_the_writer_takes_nothing_that_did_not_pass_the_door(tmp_path: Path) -> None:
     lakes.create(tmp_path / "lake")
-    writer = lakes.Writer(table_path(tmp_path / "lake"), date(2026, 11, 2))
+    writer = Writer(table_path(tmp_path / "lake"), date(2026, 11, 2))
     rows = pa.table({"request_id": ["req_1"]})
 
     with pytest.raises(TypeError, match="the lake takes request rows only as `Redacted`"):

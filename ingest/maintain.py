@@ -1,0 +1,184 @@
+"""What keeps a lake small, fast and lawful: retention, compaction, and the removal of files that nobody needs.
+
+Knows when files are worth rewriting and which are past their time. Each step is a commit of its own: killed at any
+moment, a run leaves a whole lake, and the next one goes on.
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+import duckdb
+import pyarrow as pa
+from deltalake.exceptions import DeltaError
+
+from ingest import lake as lakes
+from ingest.prepared import quoted
+from ingest.removal import Removed, replace_rows
+from ingest.schema import LakeDamaged, database_path, table_path
+from ingest.writer import Writer
+
+GRACE_HOURS: Final = 24
+_GOOD_BYTES: Final = 128 << 20
+_SMALL_BYTES: Final = _GOOD_BYTES // 4
+_FEW: Final = 4
+_MANY: Final = 64
+_ROWS_A_BATCH: Final = 1 << 16
+ORDERS: Final = {"ok": "ts, line", "error": "ts, line", "reject": "source_id, line", "source": "ingested_at, source_id"}
+_SPILL: Final = ".spill"
+_NAMES: Final = {"ok": "successes", "error": "errors", "reject": "rejects", "source": "ledger steps"}
+
+
+@dataclass(frozen=True)
+class Retention:
+    """How many days successes and errors are kept, today's among them; rejects stay as long as errors. None: for ever.
+
+    A success belongs to the day of its response, a reject to that of its ingest, in UTC.
+    """
+
+    successes_days: int | None = None
+    errors_days: int | None = None
+
+
+def maintain(lake: Path, retention: Retention, now: datetime, *, grace_hours: int = GRACE_HOURS) -> Iterator[str]:
+    """Removes rows past their time, joins small files, and removes files that no snapshot has; tells what it did.
+
+    Files that were replaced stay `grace_hours` for those who opened the lake before; what a killed run left goes at
+    once. The caller holds the writer lock. Raises NotWritten and LakeDamaged.
+    """
+    yield from _expire(lake, retention, now.date())
+    yield from _compact(lake)
+    with lakes.writes(lake), suppress(DeltaError):  # the log is whole without it
+        lakes.checkpoint(lake)
+    yield from remove_files(lake, grace_hours)
+
+
+def _expire(lake: Path, retention: Retention, today: date) -> Iterator[str]:
+    kept_days = {"ok": retention.successes_days, "error": retention.errors_days, "reject": retention.errors_days}
+    table = lakes.open_table(lake)
+    for kind, days in kept_days.items():
+        if days is None:
+            continue
+        first_kept = today - timedelta(days=days - 1)
+        files = [path for path in lakes.paths_of(table, kind) if lakes.day_of(path) < first_kept]
+        if files:
+            removed: Removed = {kind: _rows_by_source(files)}
+            expired = sorted({lakes.day_of(path).isoformat() for path in files})
+            partitions: lakes.Replaced = [("kind", "=", kind), ("day", "in", expired)]
+            replace_rows(lake, partitions, Writer(table_path(lake), today), removed, "retention")
+            yield f"{removed[kind].total():,} {_NAMES[kind]} before {first_kept} removed"
+
+
+def _rows_by_source(files: list[Path]) -> Counter[str]:
+    with duckdb.connect() as con:
+        counted = "SELECT source_id, count(*) FROM read_parquet($files, hive_partitioning = false) GROUP BY ALL"
+        return Counter(dict(con.execute(counted, {"files": [str(path) for path in files]}).fetchall()))
+
+
+def _compact(lake: Path) -> Iterator[str]:
+    sizes: dict[tuple[str, date], list[int]] = {}
+    table = lakes.open_table(lake)
+    for kind in ORDERS:
+        for path in lakes.paths_of(table, kind):
+            sizes.setdefault((kind, lakes.day_of(path)), []).append(_size(path))
+    for (kind, day), of_day in sizes.items():
+        if is_worth_compacting(of_day):
+            files = compact_day(lake, kind, day)
+            yield f"{_NAMES[kind]} of {day}: {len(of_day):,} files became {files:,}"
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise LakeDamaged(f"{path}: cannot be read: {error.strerror}; run `errata check`") from error
+
+
+def is_worth_compacting(sizes: list[int]) -> bool:
+    """Whether a day with files of these sizes in bytes has so many small ones that they are worth rewriting it all."""
+    small = [size for size in sizes if size < _SMALL_BYTES]
+    return len(small) > _FEW and (10 * sum(small) >= sum(sizes) or len(small) >= _MANY)
+
+
+def compact_day(lake: Path, kind: str, day: date) -> int:
+    """Rewrites the rows of a kind and day in their order; gives the number of files that they are in now."""
+    paths = lakes.paths_of(lakes.open_table(lake), kind, [day.isoformat()])
+    writer = Writer(table_path(lake), day)
+    listed = ", ".join(quoted(str(path)) for path in paths)
+    with spilling(lake) as con:
+        rows = con.sql(
+            f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) ORDER BY {ORDERS[kind]}"  # noqa: S608 - paths are quoted
+        )
+        add_all(lake, writer, kind, day, rows)
+    try:
+        with lakes.writes(lake):
+            files = writer.close()
+    except BaseException:
+        writer.discard()
+        raise
+    lakes.commit(lake, files, replaced=[("kind", "=", kind), ("day", "=", day.isoformat())])
+    return len(files)
+
+
+def add_all(lake: Path, writer: Writer, kind: str, day: date, rows: duckdb.DuckDBPyRelation) -> None:
+    """Gives all `rows` to `writer`, a batch at a time; discards what it wrote where that fails."""
+    try:
+        with lakes.writes(lake):
+            for batch in rows.to_arrow_reader(_ROWS_A_BATCH):
+                writer.add_again(kind, day, pa.table(batch))
+    except BaseException:
+        writer.discard()
+        raise
+
+
+@contextmanager
+def spilling(lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in UTC for rows of any number: what does not fit in 1 GB is kept in the lake's folder meanwhile."""
+    folder = lake / _SPILL
+    with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(folder)}) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        try:
+            yield con
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_files(lake: Path, grace_hours: int) -> Iterator[str]:
+    """Removes the data files that were replaced `grace_hours` ago and whatever killed runs left; tells how many.
+
+    The caller holds the writer lock, so that a file without a commit is nobody's.
+    """
+    root = table_path(lake)
+    table = lakes.open_table(lake)
+    with lakes.writes(lake):
+        needed = {path for kind in ORDERS for path in lakes.paths_of(table, kind)}
+        replaced, past_grace = (
+            {root / unquote(name) for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False)}
+            for hours in (0, grace_hours)
+        )
+        there = {path for path in root.glob("kind=*/day=*/*") if path not in needed}
+        orphans = there - replaced
+        removed = orphans | (there & past_grace)
+        for path in removed:
+            path.unlink(missing_ok=True)
+        for folder in {path.parent for path in removed}:
+            with suppress(OSError):  # other files lie there
+                folder.rmdir()
+        for path in _left_behind(lake):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        table.cleanup_metadata()
+    if removed:
+        yield f"{len(removed):,} files removed that no snapshot has, {len(orphans):,} of them left by killed runs"
+
+
+def _left_behind(lake: Path) -> Iterator[Path]:
+    """What killed runs leave beside the data files: drafts, spilled rows, and commits that did not happen."""
+    yield from lake.glob(f"{database_path(lake).name}.*.draft*")
+    yield from lake.glob(_SPILL)
+    yield from (table_path(lake) / "_delta_log").glob("*#*")

@@ -1,0 +1,117 @@
+"""The commands that keep a lake: `errata maintain` and `errata forget`. What a person types, and what they are told."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import click
+
+
+def _lake_options(command: Callable[..., None]) -> Callable[..., None]:
+    wait = click.option(
+        "--wait",
+        "wait_s",
+        type=click.FloatRange(0),
+        default=600,
+        show_default=True,
+        metavar="SECONDS",
+        help="How long to wait for another errata that writes to the lake.",
+    )
+    lake = click.option(
+        "--lake",
+        type=click.Path(path_type=Path),
+        envvar="ERRATA_LAKE",
+        default=Path("lake"),
+        show_default=True,
+        show_envvar=True,
+        help="Folder of the lake.",
+    )
+    return lake(wait(command))
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  errata maintain --lake /srv/errata
+  errata maintain --keep-successes 30 --keep-errors 400"""
+)
+@click.option("--keep-successes", type=click.IntRange(1), metavar="DAYS", help="Remove successes of earlier days.")
+@click.option(
+    "--keep-errors", type=click.IntRange(1), metavar="DAYS", help="Remove errors and rejects of earlier days."
+)
+@click.option(
+    "--grace",
+    type=click.IntRange(0),
+    default=24,
+    show_default=True,
+    metavar="HOURS",
+    help="How long replaced files stay for those who opened the lake before.",
+)
+@_lake_options
+@click.pass_obj
+def maintain(
+    export: Callable[[Path], object],
+    keep_successes: int | None,
+    keep_errors: int | None,
+    grace: int,
+    lake: Path,
+    wait_s: float,
+) -> None:
+    """Join small files, remove rows past their time, and free what nobody needs.
+
+    Run it nightly. The days to keep can stand in settings.toml in the lake, as [retention] successes_days and
+    errors_days; without either everything is kept.
+    """
+    from ingest.maintain import Retention
+    from ingest.maintain import maintain as run
+    from ingest.settings import read_settings
+
+    settings = read_settings(lake)
+    retention = Retention(keep_successes or settings.successes_days, keep_errors or settings.errors_days)
+    _write(lake, wait_s, export, lambda: run(lake, retention, datetime.now(UTC), grace_hours=grace))
+
+
+@click.command(epilog="\b\nExamples:\n  errata forget --org org_42\n  errata forget --key key_7f --yes")
+@click.option("--org", metavar="ORG", help="Its org_id.")
+@click.option("--key", metavar="KEY", help="Its key_id, or its fingerprint: the key_hash of the lake. Never the key.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_lake_options
+@click.pass_obj
+def forget(
+    export: Callable[[Path], object], org: str | None, key: str | None, yes: bool, lake: Path, wait_s: float
+) -> None:
+    """Erase what the lake holds of an organisation or a key, for good.
+
+    Its rows go, its id is masked where others mention it, and so do the files that held it. It does not reach raw
+    logs, exports and backups. A log that is ingested later brings it again.
+    """
+    from ingest.forget import forget as run
+    from ingest.forget import of_key, of_org
+
+    if (org is None) == (key is None):
+        raise click.UsageError("expected one of --org and --key")
+    erasure = of_org(org) if org is not None else of_key(key or "")
+    if not yes:
+        click.confirm(
+            f"Erase every request of {erasure.value} from {lake}? This cannot be undone", abort=True, err=True
+        )
+    _write(lake, wait_s, export, lambda: run(lake, erasure, datetime.now(UTC).date()))
+
+
+def _write(lake: Path, wait_s: float, export: Callable[[Path], object], done: Callable[[], Iterable[str]]) -> None:
+    """Runs `done` under the writer lock, tells what it says, and brings the exported database up to it."""
+    from ingest.lake import check_there, writing
+    from ingest.upgrade import upgrade
+
+    told = partial(click.echo, err=True)
+    check_there(lake)
+    with writing(lake, wait_s=wait_s, told=told):
+        upgrade(lake)
+        nothing = True
+        for line in done():
+            nothing = False
+            told(line)
+        export(lake)
+    if nothing:
+        told("nothing to do")

@@ -1,0 +1,89 @@
+"""A lake that the first version of errata wrote is read as it is, and goes on when something is ingested into it.
+
+The lake in `fixtures/lake-version-1` was written by that version, from the two logs beside it.
+"""
+
+import shutil
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import analysis
+from ingest import lake as lakes
+from ingest.run import ingest
+from ingest.schema import SCHEMA_VERSION, table_path
+from ingest.source import Source
+from ingest.upgrade import upgrade
+from tests.ingest.logs import KEY, rejects, requests, steps
+
+FIRST: Final = Path(__file__).with_name("fixtures") / "lake-version-1"
+LOGS: Final = ("a.log", "b.log")
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    """A copy of the lake of the first version."""
+    shutil.copytree(FIRST / "table", table_path(tmp_path / "lake"))
+    return tmp_path / "lake"
+
+
+def added(lake: Path, *logs: Path) -> list[tuple[str, str]]:
+    return [(step.name, step.outcome) for step in ingest([Source(log.name, log) for log in logs], lake, KEY)]
+
+
+def version(lake: Path) -> int:
+    return lakes.version_of(lakes.open_table(lake), table_path(lake))
+
+
+def test_it_is_read_as_it_is(lake: Path) -> None:
+    con = analysis.connect(lake)
+
+    assert con.execute("SELECT count(*), count(*) FILTER (is_error) FROM requests").fetchall() == [(8, 1)]
+    assert con.execute("SELECT line, reason, code FROM rejects").fetchall() == [(5, "not_json", None)]
+    assert con.execute(
+        "SELECT name, lines, to_line, duplicates, removed, secret_id FROM sources ORDER BY name"
+    ).fetchall() == [("a.log", 7, None, 0, 0, None), ("b.log", 3, None, 0, 0, None)]
+    assert con.execute("SELECT name, is_conserved FROM ingest_health() ORDER BY name").fetchall() == [
+        ("a.log", True),
+        ("b.log", True),
+    ]
+    assert version(lake) == 1
+
+
+def test_its_sources_are_known_and_grow_where_they_stopped(lake: Path, tmp_path: Path) -> None:
+    before = requests(lake)
+    last = (FIRST / "a.log").read_bytes().splitlines()[-1]
+    (tmp_path / "a.log").write_bytes((FIRST / "a.log").read_bytes() + last.replace(b"a_4", b"a_5") + b"\n")
+
+    assert added(lake, tmp_path / "a.log", FIRST / "b.log") == [("b.log", "known"), ("a.log", "added")]
+
+    assert version(lake) == SCHEMA_VERSION
+    assert [row for row in requests(lake) if row["request_id"] != "a_5"] == before
+    [grown] = [row for row in requests(lake) if row["request_id"] == "a_5"]
+    assert grown["line"] == 8
+    assert [(step["first_line"], step["to_line"], step["duplicates"], step["removed"]) for step in steps(lake)] == [
+        (1, 8, 0, 0),
+        (8, 9, 0, 0),
+        (1, 4, 0, 0),
+    ]
+
+
+def test_a_lake_whose_upgrade_was_cut_short_is_upgraded_by_the_next_run(
+    lake: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest.upgrade.set_version", killed)
+        with pytest.raises(KeyboardInterrupt):
+            upgrade(lake)
+    between = analysis.connect(lake)
+
+    assert version(lake) == 1
+    assert between.execute("SELECT count(*) FROM rejects").fetchall() == [(1,)]
+    assert between.execute("SELECT sum(lines), sum(duplicates) FROM sources").fetchall() == [(10, 0)]
+    assert added(lake, *(FIRST / name for name in LOGS)) == [("a.log", "known"), ("b.log", "known")]
+    assert version(lake) == SCHEMA_VERSION
+    assert (len(rejects(lake)), len(steps(lake))) == (1, 2)
