@@ -60,7 +60,7 @@ _building: Final = threading.Lock()
 class Limits:
     """The most that one query may take: time from start to end, memory, rows, and bytes of the rows."""
 
-    time_s: float = 10.0
+    time_s: float = 15.0
     memory_mb: int = 1024
     rows: int = 10_000
     result_mb: int = 32

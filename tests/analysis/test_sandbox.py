@@ -57,6 +57,8 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("read_duckdb", "FROM read_duckdb('{lake}/errata.duckdb')", NO_TABLE_FUNCTION),
         ("sniff_csv", "FROM sniff_csv('{outside}/secret.csv')", NO_TABLE_FUNCTION),
         ("glob", "FROM glob('{lake}/**')", NO_TABLE_FUNCTION),
+        ("a column of the files", "SELECT filename FROM requests", "not found in FROM clause"),
+        ("a number of the files' rows", "SELECT file_row_number FROM requests", "not found in FROM clause"),
     ],
     "reading files from within": [
         ("a scalar subquery", "SELECT (SELECT content FROM read_text('/etc/passwd'))", NO_TABLE_FUNCTION),
@@ -78,6 +80,8 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("DESCRIBE", "DESCRIBE SELECT * FROM '{file}'", NO_TABLE),
         ("SUMMARIZE", "SUMMARIZE FROM read_csv('/etc/passwd')", NO_TABLE_FUNCTION),
         ("a window", "SELECT sum((SELECT size FROM read_blob('/x'))) OVER () FROM errors", NO_TABLE_FUNCTION),
+        ("a positional join", "FROM errors POSITIONAL JOIN '{file}'", NO_TABLE),
+        ("a type", "SELECT CAST((SELECT content FROM read_text('/x')) AS ENUM('a'))", NO_TABLE_FUNCTION),
         ("FILTER", "SELECT count(*) FILTER (WHERE EXISTS (FROM glob('/*'))) FROM errors", NO_TABLE_FUNCTION),
     ],
     "writing files": [
@@ -157,6 +161,8 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("INSERT in a CTE", "WITH a AS (INSERT INTO catalogue FROM catalogue RETURNING *) FROM a", NO_QUERY),
         ("UPDATE", "UPDATE catalogue SET owner = 'me'", NO_QUERY),
         ("DELETE in a CTE", "WITH a AS (DELETE FROM catalogue RETURNING *) FROM a", NO_QUERY),
+        ("MERGE", "MERGE INTO catalogue USING errors USING (code) WHEN MATCHED THEN DELETE", NO_QUERY),
+        ("DELETE in a subquery", "FROM (DELETE FROM catalogue RETURNING *)", NO_SYNTAX),
         ("TRUNCATE", "TRUNCATE catalogue", NO_QUERY),
         ("CHECKPOINT", "FORCE CHECKPOINT", NO_QUERY),
         ("VACUUM", "VACUUM ANALYZE catalogue", NO_QUERY),
@@ -170,6 +176,8 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("pg_catalog", "FROM pg_catalog.pg_views", NO_TABLE),
         ("sqlite_master", "FROM sqlite_master", NO_TABLE),
         ("a view by its full name", "FROM main.requests", NO_TABLE),
+        ("duckdb_secrets", "FROM duckdb_secrets()", NO_TABLE_FUNCTION),
+        ("which_secret", "FROM which_secret('s3://bucket/a', 's3')", NO_TABLE_FUNCTION),
         ("SHOW TABLES", "SHOW TABLES", "SHOW cannot be used"),
         ("SHOW ALL TABLES", "FROM (SHOW ALL TABLES)", "SHOW cannot be used"),
         ("DESCRIBE all", "DESCRIBE", "SHOW cannot be used"),
@@ -184,7 +192,11 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("query", "FROM query('FROM ''/etc/passwd''')", NO_TABLE_FUNCTION),
         ("query_table", "FROM query_table('/etc/passwd')", NO_TABLE_FUNCTION),
         ("query_table of views", "FROM query_table(['requests', 'pg_views'])", NO_TABLE_FUNCTION),
-        ("a serialized statement", "FROM json_execute_serialized_sql('{{}}')", NO_TABLE_FUNCTION),
+        ("a serialized statement", "FROM json_execute_serialized_sql('{}')", NO_TABLE_FUNCTION),
+        ("text into a statement", "SELECT json_deserialize_sql('{}')", NO_FUNCTION),
+        ("an address in memory", "FROM arrow_scan(1, 2, 3)", NO_TABLE_FUNCTION),
+        ("an address of a frame", "FROM pandas_scan(140000000)", NO_TABLE_FUNCTION),
+        ("a scan by name", "FROM seq_scan('requests')", NO_TABLE_FUNCTION),
         ("a plan", "SELECT json_serialize_plan('FROM ''{file}''')", NO_FUNCTION),
         ("a pivot of unknown values", "PIVOT errors ON code USING count(*)", NO_QUERY),
         ("a function's name in capitals", "FROM READ_TEXT('/etc/passwd')", NO_TABLE_FUNCTION),
@@ -201,6 +213,7 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("write_log", "SELECT write_log('a')", NO_FUNCTION),
         ("error", "SELECT error('a')", NO_FUNCTION),
         ("statistics of a file", "SELECT stats(message) FROM requests", NO_FUNCTION),
+        ("an outer resource", "FROM create_external_resource('a', 'b')", NO_TABLE_FUNCTION),
         ("enable_logging", "FROM enable_logging()", NO_TABLE_FUNCTION),
         ("checkpoint", "FROM force_checkpoint()", NO_TABLE_FUNCTION),
     ],
@@ -484,6 +497,21 @@ def test_a_query_beside_too_many_others_is_told_to_wait(grounds: Path, monkeypat
         ask(grounds, "SELECT 1")
 
     assert ask(grounds, "SELECT 1 AS n").rows.to_pylist() == [{"n": 1}]
+
+
+def test_what_is_raised_while_it_runs_ends_a_query(grounds: Path) -> None:
+    class LeftError(Exception):
+        """The person has gone to another page."""
+
+    def leave(elapsed_s: float) -> None:
+        raise LeftError(elapsed_s)
+
+    with pytest.raises(LeftError) as left:
+        ask(grounds, ATTACKS["too much time"][0][1], while_waiting=leave)
+
+    assert left.value.args[0] < ROOMY.time_s
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
 
 
 def test_a_query_that_was_ended_leaves_no_process(grounds: Path) -> None:

@@ -72,7 +72,7 @@ def test_others_are_served_while_an_endless_query_runs_until_its_limit(filled: P
 
     expect(other.get_by_text("2 rows", exact=True)).to_be_visible()
     assert page.get_by_text(re.compile("^Running: ")).is_visible()
-    expect(page.get_by_test_id("stAlert")).to_contain_text("the query met the time limit of 10 s")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("the query met the time limit of 15 s")
     other.close()
 
 
