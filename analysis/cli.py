@@ -241,6 +241,48 @@ def status(lake: Path, catalog: Path | None, output: str | None, out: Path | Non
     _write_query(_STATUS, lake, catalog, output, out, limit)
 
 
+@click.command(
+    epilog="""\b
+Examples:
+  errata export /srv/november --since 2026-11-01 --until 2026-12-01
+  errata export last-week --since 7d --view errors"""
+)
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--since", metavar="MOMENT", help="From here on.  [default: the first request]")
+@click.option("--until", metavar="MOMENT", help="Before this moment.  [default: the last request]")
+@click.option("--tz", default="UTC", show_default=True, help="Time zone of the moments you write, an IANA name.")
+@click.option(
+    "--view",
+    type=click.Choice(["requests", "errors"]),
+    default="requests",
+    show_default=True,
+    help="Every request, or the errors with what the catalogue says of their codes.",
+)
+@_lake_options
+def export(
+    folder: Path, since: str | None, until: str | None, tz: str, view: str, lake: Path, catalog: Path | None
+) -> None:
+    """Write a range of the lake to FOLDER as plain Parquet, a file a day, for other tools.
+
+    The folder appears when all of it is there. Its rows are those of the lake: secrets and personal data are masked.
+
+    MOMENT is 2026-11-01, 2026-11-01T10:00, today, yesterday, or a look-back such as 24h or 7d.
+    """
+    from analysis.interrupt import interruptibly
+    from analysis.lake import connect
+    from analysis.moments import utc_moment, zone_named
+    from analysis.parquet_export import export_parquet
+
+    zone = zone_named(tz)
+    first, last = (
+        utc_moment(value, name=name, zone=zone) if value else None
+        for name, value in (("--since", since), ("--until", until))
+    )
+    con = connect(lake, catalog=catalog)
+    counts = interruptibly(con, lambda: export_parquet(con, folder, view=view, since=first, until=last))
+    click.echo(f"{sum(counts.values()):,} {view} of {len(counts):,} days are in {folder}", err=True)
+
+
 def _write_query(
     text: str, lake: Path, catalog: Path | None, output: str | None, out: Path | None, limit: int | None
 ) -> None:
