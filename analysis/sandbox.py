@@ -224,6 +224,8 @@ def _view_database(files: SnapshotFiles, catalogue: pa.Table, orgs: frozenset[st
     """A database with the views over `files`, made when first asked for: that takes longer than most queries."""
     held = (sorted(files.by_kind.items()), files.version, catalogue.to_pydict(), orgs if orgs is None else sorted(orgs))
     with _building:
+        if not _folder().is_dir():  # a machine may clear its folder for temporary files
+            _folder.cache_clear()
         path = _folder() / f"{sha256(repr(held).encode()).hexdigest()}.duckdb"
         if not path.exists():
             draft = path.with_suffix(".draft")

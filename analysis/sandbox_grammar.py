@@ -5,6 +5,7 @@ Knows no lake: the relations and macros that may be named are handed over.
 """
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 
@@ -120,6 +121,8 @@ class Grammar:
 
     def _check_relation(self, part: dict[str, Any], ctes: frozenset[str]) -> None:
         path = part["qualified_name"]["path"]
+        if len(path) == 1 and path[0].lower() in self.macros - ctes:
+            raise NotAllowedError(f"{path[0]} takes parentheses; write {path[0]}()")
         if len(path) != 1 or path[0].lower() not in self.relations | ctes or part["at_clause"] is not None:
             raise NotAllowedError(
                 f"there is no table {'.'.join(path)!r}; there are: {', '.join(sorted(self.relations))}"
@@ -128,7 +131,10 @@ class Grammar:
     def _check_call(self, call: dict[str, Any], allowed: frozenset[str], what: str) -> None:
         path = call["qualified_name"]["path"]
         if len(path) != 1 or path[0].lower() not in allowed:
-            raise NotAllowedError(f"the {what} {'.'.join(path)!r} cannot be used in the console")
+            name = ".".join(path)
+            meant = get_close_matches(name.lower(), allowed, n=1, cutoff=0.8)
+            remedy = f"; did you mean {meant[0]}?" if meant else ""
+            raise NotAllowedError(f"the {what} {name!r} cannot be used in the console{remedy}")
 
 
 _ONLY_QUERIES: Final = (

@@ -227,8 +227,8 @@ ATTACKS: Final[dict[str, list[tuple[str, str, str]]]] = {
         ("a range", "SELECT sum(hash(i)) FROM range(1000000000000) AS r(i)", TIME),
         ("a recursion", "WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t", TIME),
         ("a cross join", "SELECT count(*) FROM range(1000000) a, range(1000000) b, range(1000000) c", TIME),
-        ("lpad", "SELECT length(lpad('x', 1000000000, 'y'))", f"{TIME}|{MEMORY}"),
-        ("a huge regular expression", "SELECT regexp_matches(repeat('a', 9000000), '((a*)*)*b')", f"{TIME}|{MEMORY}"),
+        ("lpad", "SELECT length(lpad('x', 2000000000, 'y'))", f"{TIME}|{MEMORY}"),
+        ("regular expressions", "FROM range(1000000000) AS r(i) WHERE regexp_matches(repeat('a', i), '(a*)*b')", TIME),
     ],
     "too much text": [
         ("parentheses", f"SELECT {'(' * 20_000}1{')' * 20_000}", "expression depth|nested too deeply|broke"),
@@ -384,6 +384,25 @@ def test_every_question_gives_what_errata_sql_gives(grounds: Path, name: str) ->
 def test_the_person_is_told_what_is_wrong_with_the_sql(grounds: Path) -> None:
     with pytest.raises(BadInput, match=r'^Referenced column "cod" not found in FROM clause! Candidate bindings: '):
         ask(grounds, "SELECT cod FROM errors")
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("FROM errors_by_code", "errors_by_code takes parentheses; write errors_by_code()"),
+        ("SELECT cuont(*) FROM errors", "the function 'cuont' cannot be used in the console; did you mean count?"),
+        (
+            "FROM eror_trend()",
+            "the table function 'eror_trend' cannot be used in the console; did you mean error_trend?",
+        ),
+    ],
+    ids=["a question without parentheses", "a function misspelt", "a question misspelt"],
+)
+def test_a_slip_is_told_with_what_was_meant(grounds: Path, sql: str, said: str) -> None:
+    with pytest.raises(BadInput) as refusal:
+        ask(grounds, sql)
+
+    assert str(refusal.value) == said
 
 
 def test_the_catalogue_that_is_given_is_the_one_that_is_asked(grounds: Path, tmp_path: Path) -> None:
