@@ -118,7 +118,9 @@ def main() -> None:
         code = _exit_code(error)
         if code is None:
             raise
-        click.echo(f"errata: {error}", err=True)
+        from analysis.output import inert
+
+        click.echo(f"errata: {inert(str(error))}", err=True)
         sys.exit(code)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final
 
-from analysis.output import cell_text
+from analysis.output import cell_text, no_formula
 from analysis.section import Section
 
 _TITLES: Final = {
@@ -82,7 +82,7 @@ def cell(name: str, row: Mapping[str, Any], zone: tzinfo | None) -> Cell:
     if isinstance(value, datetime):
         return Cell(f"{value.astimezone(zone):%Y-%m-%d %H:%M:%S}", is_moment=True)
     text = ", ".join(map(cell_text, value)) if isinstance(value, list) else cell_text(value)
-    return Cell(f"'{text}" if text.startswith(("=", "+", "-", "@")) else text, is_name=name not in _OWN_WORDS)
+    return Cell(no_formula(text), is_name=name not in _OWN_WORDS)
 
 
 def percent(fraction: float | None) -> str:

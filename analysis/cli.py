@@ -73,7 +73,8 @@ def _output_options(command: Callable[..., None]) -> Callable[..., None]:
             click.option(
                 "--output",
                 type=click.Choice(_OUTPUTS),
-                help="Format of the rows.  [default: the suffix of --out, else table on a terminal and csv elsewhere]",
+                help="Format of the rows; csv has an apostrophe before text that a spreadsheet would compute, json and "
+                "parquet are exact.  [default: the suffix of --out, else table on a terminal and csv elsewhere]",
             ),
             click.option("--out", type=click.Path(path_type=Path), help="Write to this file, not to standard output."),
             click.option(

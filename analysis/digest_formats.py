@@ -21,7 +21,7 @@ from markupsafe import Markup
 from analysis.cell import body, change, head, length, percent
 from analysis.chart import chart
 from analysis.digest import DEFINITION_OF_ERROR, DEFINITION_OF_FAULTS, Digest
-from analysis.output import inert, plain
+from analysis.output import inert, markdown_code, plain
 from analysis.question import find
 from analysis.section import Section
 
@@ -35,7 +35,7 @@ _FAULT_TITLES: Final = {
     "client": "Client errors",
 }
 _MARKDOWN: Final = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in ("\\", "|", "`", "*", "_", "[", "]")}
+    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in ("\\", "|", "`", "*", "_", "~", "[", "]")}
 )
 
 
@@ -161,7 +161,7 @@ def _markdown() -> jinja2.Environment:
         lstrip_blocks=True,
         autoescape=False,  # noqa: S701 - the format is Markdown, and `finalize` escapes it
     )
-    environment.filters["code"] = _markdown_code
+    environment.filters["code"] = lambda text: Markup(markdown_code(text))  # noqa: S704 - inert Markdown
     return environment
 
 
@@ -179,19 +179,6 @@ def _html() -> jinja2.Environment:
 
 def _markdown_text(value: object) -> object:
     return value if isinstance(value, Markup | int) else inert(str(value)).translate(_MARKDOWN)
-
-
-def _markdown_code(text: str) -> Markup:
-    """`text` as a code span, in which nothing is markup and no address is a link.
-
-    A span cannot hold a backtick, nor a bar in every table: such text is written in character references.
-    """
-    text = inert(text)
-    if "`" in text or "|" in text:
-        written = "".join(char if char.isalnum() or char == " " else f"&#{ord(char)};" for char in text)
-    else:
-        written = f"`{text}`"
-    return Markup(written)  # noqa: S704 - inert Markdown
 
 
 def _in_utc(value: Any) -> Any:

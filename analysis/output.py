@@ -1,7 +1,8 @@
 """Rows as a table, CSV, JSON, Markdown or Parquet, on standard output or in a file.
 
 Knows formats and terminals. Knows no question and no lake. Text that came out of a log stays text: it cannot move the
-cursor of a terminal, become a formula of a spreadsheet, or markup of a page.
+cursor of a terminal, become a formula of a spreadsheet, or markup of a page. JSON and Parquet hold it exactly; CSV,
+tables and Markdown are for people and spreadsheets, and write out what cannot be seen.
 """
 
 import csv
@@ -27,14 +28,15 @@ OUTPUTS: Final = ("table", "csv", "json", "markdown", "parquet")
 TABLE_LIMIT: Final = 500
 
 _SUFFIXES: Final = {".csv": "csv", ".json": "json", ".md": "markdown", ".parquet": "parquet", ".txt": "table"}
-# What can move a cursor, end a line or turn the reading direction: C0, C1, zero-width, bidirectional, separators.
-_ACTIVE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
-_NAMED: Final = {"\n": r"\n", "\r": r"\r", "\t": r"\t"}
-# Spreadsheets take the full-width forms for the plain ones.
-_FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
-_MARKDOWN: Final = str.maketrans(
-    {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {mark: f"\\{mark}" for mark in ("\\", "|", "`", "*", "[", "]")}
+# Blanks of other widths, which Python does not call printable: they belong to text.
+_BLANKS: Final = frozenset(
+    "\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u202f\u205f\u3000"
 )
+# The start of what a spreadsheet computes, at the start of a cell or after what some of them end a cell with. They take
+# the full-width forms for the plain ones, and some drop blanks and quotes before.
+_FORMULA: Final = re.compile("(^|;)(?=[\\s\"'`]*[-=+@\uff1d\uff0b\uff0d\uff20])")
+# In these no renderer of Markdown finds anything to act on. An address is a link also without brackets.
+_PLAIN_MARKDOWN: Final = re.compile(r"(?!.*www\.)(?:[^\W_]|[ ./{}-]|(?<=[^\W_])_(?=[^\W_]))*", re.IGNORECASE)
 _READABLE_WIDTH: Final = 20
 
 
@@ -85,8 +87,28 @@ def write_query(
 
 
 def inert(text: str) -> str:
-    r"""`text` on one line, with every control and direction-changing character written out: \n, \x1b, \u202e."""
-    return _ACTIVE.sub(lambda found: _NAMED.get(found[0]) or _escape(found[0]), text)
+    r"""`text` on one line, every character that cannot be seen or turns the reading direction written out: \n, \x1b."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char in _BLANKS else char.encode("unicode_escape").decode() for char in text
+    )
+
+
+def no_formula(text: str) -> str:
+    """`text` with an apostrophe before what a spreadsheet would compute, which makes it text there too."""
+    return _FORMULA.sub(r"\1'", text)
+
+
+def markdown_code(text: str) -> str:
+    """`text` as a code span, in which nothing is markup and no address is a link.
+
+    A span cannot hold a backtick, nor a bar in every table: such text is written in character references.
+    """
+    text = inert(text)
+    if "`" in text or "|" in text:
+        return "".join(char if char.isalnum() or char == " " else f"&#{ord(char)};" for char in text)
+    return f"`{text}`" if text.strip() else text
 
 
 def cell_text(value: object) -> str:
@@ -204,9 +226,9 @@ def _write_parquet(batches: _Batches, stream: IO[bytes]) -> None:
 
 def _write_csv(batches: _Batches, stream: IO[str]) -> None:
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(batches.names())
+    writer.writerow(map(no_formula, batches.names()))
     for row in batches.rows():
-        writer.writerow([_no_formula(value) if isinstance(value, str) else cell_text(value) for value in row])
+        writer.writerow(map(_csv_cell, row))
 
 
 def _write_json(batches: _Batches, stream: IO[str]) -> None:
@@ -214,16 +236,16 @@ def _write_json(batches: _Batches, stream: IO[str]) -> None:
     separator = "[\n"
     for row in batches.rows():
         record = json.dumps(dict(zip(names, map(plain, row), strict=True)), ensure_ascii=False)
-        stream.write(separator + _ACTIVE.sub(lambda found: f"\\u{ord(found[0]):04x}", record))
+        stream.write(separator + _json_inert(record))
         separator = ",\n"
     stream.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def _write_markdown(batches: _Batches, stream: IO[str]) -> None:
-    stream.write(f"| {' | '.join(name.translate(_MARKDOWN) for name in batches.names())} |\n")
+    stream.write(f"| {' | '.join(map(_markdown_cell, batches.names()))} |\n")
     stream.write(f"|{'|'.join(' ---: ' if _is_number(field.type) else ' --- ' for field in batches.schema)}|\n")
     for row in batches.rows():
-        stream.write(f"| {' | '.join(_short(value).translate(_MARKDOWN) for value in row)} |\n")
+        stream.write(f"| {' | '.join(map(_markdown_cell, row))} |\n")
 
 
 def _write_table(batches: _Batches, stream: IO[str]) -> None:
@@ -274,13 +296,23 @@ def _short(value: object) -> str:
     return cell_text(known)
 
 
-def _no_formula(text: str) -> str:
-    text = inert(text)
-    return f"'{text}" if text.startswith(_FORMULA) else text
+def _csv_cell(value: object) -> str:
+    """A number as it is, so that -5 stays one; everything else as text that is no formula."""
+    text = cell_text(value)
+    return text if isinstance(value, int | float | Decimal) else no_formula(text)
 
 
-def _escape(char: str) -> str:
-    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+def _markdown_cell(value: object) -> str:
+    text = _short(value)
+    has_text = isinstance(value, str | list | dict | tuple)
+    return markdown_code(text) if has_text and not _PLAIN_MARKDOWN.fullmatch(text) else text
+
+
+def _json_inert(record: str) -> str:
+    """`record`, in which what cannot be seen can only be part of a string, with that in JSON's own escapes."""
+    if record.isprintable():
+        return record
+    return "".join(char if char.isprintable() or char in _BLANKS else json.dumps(char)[1:-1] for char in record)
 
 
 def _is_number(data_type: pa.DataType) -> bool:

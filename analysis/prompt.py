@@ -20,7 +20,7 @@ from prompt_toolkit.lexers import PygmentsLexer
 
 from analysis.interrupt import interruptibly
 from analysis.lake import VIEWS
-from analysis.output import write_query
+from analysis.output import inert, write_query
 from analysis.question import questions
 from ingest.schema import BadInput, LakeDamaged
 
@@ -81,7 +81,7 @@ def _run(con: duckdb.DuckDBPyConnection, text: str, output: str | None, limit: i
     except KeyboardInterrupt:
         click.echo("query stopped", err=True)
     except (BadInput, LakeDamaged) as error:
-        click.echo(error, err=True)
+        click.echo(inert(str(error)), err=True)
 
 
 def _show_help(_: duckdb.DuckDBPyConnection) -> None:

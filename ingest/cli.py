@@ -61,7 +61,10 @@ def ingest(
     cloud puts around it. What the lake already holds is known by its content and not read twice, so a nightly run over
     the same folder adds only what is new.
     """
+    from dataclasses import replace
+
     from ingest.fingerprint import load_key
+    from ingest.preview_text import inert
     from ingest.run import ingest as run
     from ingest.source import expand
 
@@ -84,7 +87,8 @@ def ingest(
         )
         for step in reading:
             steps.append(step)
-            _tell(step)
+            # A file's name is as foreign as what the file holds.
+            _tell(replace(step, name=inert(step.name), reason=inert(step.reason)))
     added = [step for step in steps if step.outcome == "added"]
     unread = [step for step in steps if step.outcome == "unreadable"]
     requests = sum(step.progress.requests for step in added)
@@ -143,13 +147,17 @@ class _bar:  # noqa: N801 - a context manager, used as a function
         from rich.console import Console
         from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TimeRemainingColumn())
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._task = self._progress.add_task("", total=total)
 
     def __enter__(self) -> Any:
         self._progress.start()
-        return lambda name, size: self._progress.update(self._task, advance=size, description=Path(name).name[-40:])
+        from ingest.preview_text import inert
+
+        return lambda name, size: self._progress.update(
+            self._task, advance=size, description=inert(Path(name).name)[-40:]
+        )
 
     def __exit__(self, *raised: object) -> None:
         self._progress.stop()

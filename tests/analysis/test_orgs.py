@@ -155,3 +155,24 @@ def test_a_case_of_another_letter_is_another_organisation(write_lake: WriteLake)
     assert analysis.connect(lake, orgs=frozenset({"org_a"})).sql("SELECT org_id FROM requests").fetchall() == [
         ("org_a",)
     ]
+
+
+@pytest.mark.parametrize("orgs", [OWN, frozenset({"org_a"})], ids=["two", "one"])
+@pytest.mark.parametrize(
+    "trap",
+    [
+        pytest.param("CASE WHEN message = '{}' THEN error(message) ELSE true END", id="an error of one's own"),
+        pytest.param("CASE WHEN message = '{}' THEN message::INTEGER ELSE 1 END = 1", id="a cast"),
+        pytest.param("coalesce(message, '') <> '{}' OR message::INTEGER = 1", id="a cast in an alternative"),
+    ],
+)
+def test_a_condition_that_fails_on_the_rows_of_others_does_not_meet_them(
+    write_lake: WriteLake, orgs: frozenset[str], trap: str
+) -> None:
+    theirs = [error(number, "not_found", org_id="org_c", message=STRANGER) for number in range(5000)]
+    lake = write_lake([*theirs, error(0, "not_found", org_id="org_a")])
+    asked = f"SELECT org_id FROM requests WHERE {trap.format(STRANGER)} AND status > 0"
+
+    assert analysis.connect(lake, orgs=orgs).sql(asked).fetchall() == [("org_a",)]
+    with pytest.raises(duckdb.Error, match=STRANGER):
+        analysis.connect(lake).sql(asked).fetchall()

@@ -1,5 +1,6 @@
 """Rows in every format: whole files compared, and text from a log that tries to be more than text."""
 
+import csv
 import io
 import json
 import re
@@ -284,18 +285,88 @@ def test_text_cannot_act_in_any_format(con: duckdb.DuckDBPyConnection, capsys: p
     plain = r"\x1b]0;owned\x07\r\n\u202e=1+1|<b>[x](y)`"
     assert written["csv"] == rf"a\x1b[2J,b{chr(10)}{plain},1{chr(10)}"
     assert json.loads(written["json"]) == [{"a\x1b[2J": EVIL, "b": 1}]
-    assert written["markdown"].splitlines()[2] == (r"| \\x1b\]0;owned\\x07\\r\\n\\u202e=1+1\|&lt;b&gt;\[x\](y)\` | 1 |")
+    assert written["markdown"].splitlines()[0] == r"| `a\x1b[2J` | b |"
+    assert written["markdown"].splitlines()[2] == "| {} | 1 |".format(
+        "".join(char if char.isalnum() else f"&#{ord(char)};" for char in plain)
+    )
     assert written["table"].splitlines()[2].rstrip() == f"{plain}   1"
     assert re.search(r"[^\n\x20-\x7e─]", "".join(written.values())) is None
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d", "\uff20"])
+@pytest.mark.parametrize(
+    "start",
+    ["=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", " =", '"=', "'=", " \"'\xa0@", "\u3000-", "`+"],
+)
 def test_a_cell_of_text_is_never_a_formula(
     con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str], start: str
 ) -> None:
     write_rows(con.sql("SELECT $cell AS a, -1 AS b", params={"cell": f"{start}1+1"}), "csv")
 
-    assert capsys.readouterr().out == f"a,b\n'{start}1+1,-1\n"
+    written = capsys.readouterr().out
+    assert list(csv.reader(io.StringIO(written))) == [["a", "b"], [f"'{start}1+1", "-1"]]
+
+
+def test_numbers_of_a_csv_stay_numbers_and_texts_that_look_like_one_stay_text(
+    con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_rows(con.sql("SELECT -5 AS a, -0.5::DOUBLE AS b, -1.50::DECIMAL(5, 2) AS c, '-5' AS d, 'a-5' AS e"), "csv")
+
+    assert capsys.readouterr().out == "a,b,c,d,e\n-5,-0.5,-1.5,'-5,a-5\n"
+
+
+def test_a_formula_does_not_begin_where_a_spreadsheet_ends_a_cell(
+    con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]
+) -> None:
+    texts = "'a;=1+1' AS a, 'a; =1;b' AS b, 'X11; Linux' AS c, ';@x' AS d"
+
+    write_rows(con.sql(f"SELECT {texts}"), "csv")
+
+    assert capsys.readouterr().out == "a,b,c,d\na;'=1+1,a;' =1;b,X11; Linux,;'@x\n"
+
+
+def test_the_name_of_a_column_is_no_formula(con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str]) -> None:
+    write_rows(con.sql("PIVOT (SELECT '=1+1' AS code) ON code USING count(*)"), "csv")
+
+    assert capsys.readouterr().out == "'=1+1\n1\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        pytest.param("rate_limited", "rate_limited", id="a code"),
+        pytest.param("/v1/messages/{id}", "/v1/messages/{id}", id="a route"),
+        pytest.param("no such key", "no such key", id="words"),
+        pytest.param("größe 東京", "größe 東京", id="letters of other languages"),
+        pytest.param("_all_", "`_all_`", id="emphasis"),
+        pytest.param("a~~b~~", "`a~~b~~`", id="struck through"),
+        pytest.param("https://evil.example", "`https://evil.example`", id="an address"),
+        pytest.param("WWW.evil.example", "`WWW.evil.example`", id="an address without a scheme"),
+        pytest.param("a@evil.example", "`a@evil.example`", id="an e-mail address"),
+        pytest.param("#1 @team", "`#1 @team`", id="mentions"),
+        pytest.param("a|b", "a&#124;b", id="a bar"),
+        pytest.param("`a`", "&#96;a&#96;", id="a span"),
+        pytest.param(" ", " ", id="a blank"),
+    ],
+)
+def test_a_cell_of_markdown_is_text(
+    con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str], text: str, cell: str
+) -> None:
+    write_rows(con.sql("SELECT $text AS a", params={"text": text}), "markdown")
+
+    assert capsys.readouterr().out == f"| a |\n| --- |\n| {cell} |\n"
+
+
+@pytest.mark.parametrize("text", ["\U000e0041", "\xad", "\ud83d\ude00", "\x7f\x9b", "\u2028"])
+def test_json_escapes_what_cannot_be_seen_and_keeps_it(
+    con: duckdb.DuckDBPyConnection, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16")
+
+    write_rows(con.sql("SELECT $text AS a", params={"text": text}), "json")
+
+    written = capsys.readouterr().out
+    assert json.loads(written) == [{"a": text}]
+    assert written.replace("\n", "").isprintable()
 
 
 @given(st.text())

@@ -12,14 +12,9 @@ from playwright.sync_api import TimeoutError as TooLate
 import analysis
 from tests.analysis.queries.event_lake import MORNING, error, source
 from tests.dashboard.conftest import Serve, drawn, look, write
+from tests.hostile import HOSTILE
 
 TITLES = ["Overview", "One request", "SQL", *(question.title for question in analysis.questions().values())]
-HOSTILE = (
-    "<script>window.hacked = 1</script>",
-    "<img src=x onerror='window.hacked = 1'>",
-    "[link](javascript:window.hacked=1) **bold** :material/delete: $x^2$ https://evil.example/",
-    "=HYPERLINK('https://evil.example/')",
-)
 
 
 def test_every_page_is_drawn_from_a_filled_lake(filled: Path, serve: Serve, page: Page) -> None:
@@ -155,9 +150,10 @@ def test_what_clients_sent_is_never_markup_or_a_formula(tmp_path: Path, serve: S
             user_agent=text,
             request_id=text,
         )
-        for number, text in enumerate(HOSTILE)
+        for number, text in enumerate(HOSTILE.values())
     ]
-    ledger = source(HOSTILE[0], name=HOSTILE[0], requests=4, errors=4, lines=4)
+    counts = dict.fromkeys(("requests", "errors", "lines"), len(rows))
+    ledger = source(HOSTILE["script"], name=HOSTILE["script"], **counts)
     ledger |= {"kind": "source", "day": MORNING.date(), "first_ts": MORNING, "last_ts": rows[-1]["ts"]}
     address = serve(write(tmp_path / "lake", [*rows, ledger]))
     page.on("dialog", lambda dialog: pytest.fail(f"a dialog opened: {dialog.message}"))
@@ -167,14 +163,14 @@ def test_what_clients_sent_is_never_markup_or_a_formula(tmp_path: Path, serve: S
         assert _troubles(_turn_to(page, title)) == []
         assert _is_inert(page)
 
-    look(page, f"{address}/request?id={quote(HOSTILE[0])}")
+    look(page, f"{address}/request?id={quote(HOSTILE['script'])}")
     assert _is_inert(page)
     look(page, f"{address}/errors_by_org")
     page.get_by_test_id("stDataFrameResizable").first.click(position={"x": 16, "y": 52})
     expect(page.get_by_role("link", name="By code")).to_be_visible()
     assert _is_inert(drawn(page))  # a click on a page that is still being drawn is lost
     cells = _downloaded(page, "CSV").read_text("utf-8")
-    assert "\n'=HYPERLINK('https://evil.example/')," in cells
+    assert f"\n'{HOSTILE['formula']}," in cells
 
 
 def test_what_is_ingested_meanwhile_is_seen_at_the_next_look(tmp_path: Path, serve: Serve, page: Page) -> None:
@@ -239,5 +235,7 @@ def _troubles(page: Page) -> list[str]:
 
 def _is_inert(page: Page) -> bool:
     """Did no script run, and is nothing in the page's body an element that the hostile strings describe?"""
-    elements = page.locator("[data-testid=stMain] :is(script, img[src=x], strong, .katex, a[href*=evil])")
+    elements = page.locator(
+        "[data-testid=stMain] :is(script, img[src=x], strong, s, .katex, a[href*=attacker], img[src*=attacker])"
+    )
     return elements.count() == 0 and page.evaluate("window.hacked === undefined")

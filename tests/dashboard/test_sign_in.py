@@ -130,7 +130,7 @@ def test_who_is_on_the_list_sees_the_pages_and_is_nobody_after_signing_out(site:
 def test_nothing_of_the_lake_is_sent_to_who_is_not_signed_in(site: Site, stranger: Page) -> None:
     sent = listened(stranger)
 
-    for name in ["", "overview", "request?id=req_30_1", *analysis.questions()]:
+    for name in ["", "overview", "request?id=req_30_1", "console?sql=FROM+errors", *analysis.questions()]:
         assert is_outside(look(stranger, f"{site.address}/{name}"))
 
     before = told(sent)
@@ -169,6 +169,9 @@ def test_a_customer_is_sent_nothing_of_other_organisations(site: Site, stranger:
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
     look(page, f"{site.address}/request?id=req_30_1")
     expect(page.get_by_text("no request in the lake has the id 'req_30_1'")).to_be_visible()
+    look(page, f"{site.address}/console?sql=SELECT+DISTINCT+org_id,+key_id+FROM+requests")
+    page.get_by_role("button", name="Run").click()
+    expect(page.get_by_text("5 rows in")).to_be_visible()
 
     assert told(sent) == set(TELLING) - {b"Vault 42", b"org_1", b"key_1"}
 
