@@ -32,6 +32,7 @@ _COMMANDS: Final = {
     "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
     "status": ("analysis.cli:status", "Show sources, freshness and rejects."),
     "export": ("analysis.cli:export", "Write a range of the lake as plain Parquet."),
+    "check": ("ingest.maintain_cli:check", "Say whether the lake is whole, and mend it."),
     "maintain": ("ingest.maintain_cli:maintain", "Join small files, remove what is past its time."),
     "forget": ("ingest.maintain_cli:forget", "Erase an organisation or a key."),
     "rotate-secret": ("ingest.secret_cli:rotate_secret", "Make a new secret for the fingerprints of keys."),

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction
 from deltalake.exceptions import DeltaError, TableNotFoundError
@@ -23,11 +24,14 @@ from deltalake.transaction import AddAction
 
 from ingest.schema import (
     SCHEMA_VERSION,
+    SOURCE_COLUMNS,
     SOURCES,
     VERSION_PROPERTY,
     BadInput,
+    Column,
     LakeDamaged,
     NotWritten,
+    arrow_schema,
     check_path,
     lake_version,
     table_path,
@@ -39,7 +43,7 @@ WAIT_S: Final = 600.0
 _LOOK_AGAIN_S: Final = 0.1
 _COMMITS_A_CHECKPOINT: Final = 50
 # Checkpoints are made here, and flushed.
-_NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
+NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 Replaced = Sequence[tuple[str, str, str | list[str]]]
 """The partitions whose files a commit replaces, as in `[("kind", "=", "ok"), ("day", "in", ["2026-11-01"])]`."""
@@ -146,10 +150,25 @@ def version_of(table: DeltaTable, path: Path) -> int:
 def ledger(lake: Path) -> pa.Table:
     """Every ingest step of every source that the lake holds, with the schema `SOURCES`, in no order.
 
-    The lake has the present version of the schema. Raises LakeDamaged.
+    Raises LakeDamaged.
     """
     files = paths_of(open_table(lake), "source")
-    return pa.concat_tables([SOURCES.empty_table(), *(rows_of(file, SOURCES) for file in files)])
+    return pa.concat_tables([SOURCES.empty_table(), *(in_schema(rows_of(file), SOURCE_COLUMNS) for file in files)])
+
+
+def in_schema(rows: pa.Table, columns: tuple[Column, ...]) -> pa.Table:
+    """`rows` of any version with all of `columns`: those that their version did not have are filled in."""
+    found = {name: rows[name] for name in rows.column_names}
+    for column in columns:
+        if column.name in found:
+            continue
+        if column.name == "to_line":
+            # Every line was one record then.
+            found["to_line"] = pc.add(rows["first_line"], rows["lines"])
+        else:
+            found[column.name] = pa.repeat(pa.scalar(column.before, column.type), len(rows))
+    schema = arrow_schema(columns)
+    return pa.table({name: found[name] for name in schema.names}).cast(schema)
 
 
 def paths_of(table: DeltaTable, kind: str, days: Iterable[str] | None = None) -> list[Path]:
@@ -161,15 +180,20 @@ def paths_of(table: DeltaTable, kind: str, days: Iterable[str] | None = None) ->
     return sorted(Path(unquote(uri)) for uri in table.file_uris(partition_filters=filters))
 
 
+def kind_of(file: Path) -> str:
+    """The kind of the partition that a data file lies in."""
+    return file.parent.parent.name.removeprefix("kind=")
+
+
 def day_of(file: Path) -> date:
     """The day of the partition that a data file lies in."""
     return date.fromisoformat(file.parent.name.removeprefix("day="))
 
 
-def rows_of(file: Path, schema: pa.Schema) -> pa.Table:
-    """All rows of a data file, with `schema`; LakeDamaged where it cannot be read."""
+def rows_of(file: Path) -> pa.Table:
+    """All rows of a data file; LakeDamaged where it cannot be read."""
     try:
-        return pq.ParquetFile(file).read().cast(schema)
+        return pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise LakeDamaged(f"{file}: cannot be read ({_one_line(error)}); restore it from a backup") from error
 
@@ -209,7 +233,7 @@ def commit(
             partition_by=PARTITIONS,
             partition_filters=None if replaced is None else list(replaced),
             commit_properties=properties,
-            post_commithook_properties=_NO_HOOKS,
+            post_commithook_properties=NO_HOOKS,
         )
     except (DeltaError, OSError) as error:
         _discard_if_unseen(lake, before, files)

@@ -68,14 +68,15 @@ def _expire(lake: Path, retention: Retention, today: date) -> Iterator[str]:
         first_kept = today - timedelta(days=days - 1)
         files = [path for path in lakes.paths_of(table, kind) if lakes.day_of(path) < first_kept]
         if files:
-            removed: Removed = {kind: _rows_by_source(files)}
+            removed: Removed = {kind: rows_by_source(files)}
             expired = sorted({lakes.day_of(path).isoformat() for path in files})
             partitions: lakes.Replaced = [("kind", "=", kind), ("day", "in", expired)]
             replace_rows(lake, partitions, Writer(table_path(lake), today), removed, "retention")
             yield f"{removed[kind].total():,} {_NAMES[kind]} before {first_kept} removed"
 
 
-def _rows_by_source(files: list[Path]) -> Counter[str]:
+def rows_by_source(files: list[Path]) -> Counter[str]:
+    """How many rows of each source_id are in data files of one kind, of which there is at least one."""
     with duckdb.connect() as con:
         counted = "SELECT source_id, count(*) FROM read_parquet($files, hive_partitioning = false) GROUP BY ALL"
         return Counter(dict(con.execute(counted, {"files": [str(path) for path in files]}).fetchall()))
@@ -154,17 +155,10 @@ def remove_files(lake: Path, grace_hours: int) -> Iterator[str]:
 
     The caller holds the writer lock, so that a file without a commit is nobody's.
     """
-    root = table_path(lake)
     table = lakes.open_table(lake)
     with lakes.writes(lake):
-        needed = {path for kind in ORDERS for path in lakes.paths_of(table, kind)}
-        replaced, past_grace = (
-            {root / unquote(name) for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False)}
-            for hours in (0, grace_hours)
-        )
-        there = {path for path in root.glob("kind=*/day=*/*") if path not in needed}
-        orphans = there - replaced
-        removed = orphans | (there & past_grace)
+        orphans, replaced = files_past(lake, grace_hours)
+        removed = orphans | replaced
         for path in removed:
             path.unlink(missing_ok=True)
         for folder in {path.parent for path in removed}:
@@ -175,6 +169,19 @@ def remove_files(lake: Path, grace_hours: int) -> Iterator[str]:
         table.cleanup_metadata()
     if removed:
         yield f"{len(removed):,} files removed that no snapshot has, {len(orphans):,} of them left by killed runs"
+
+
+def files_past(lake: Path, grace_hours: int) -> tuple[set[Path], set[Path]]:
+    """The data files that never had a commit, and those that were replaced `grace_hours` ago."""
+    root = table_path(lake).resolve()
+    table = lakes.open_table(lake)
+    needed = {path for kind in ORDERS for path in lakes.paths_of(table, kind)}
+    replaced, past_grace = (
+        {root / unquote(name) for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False)}
+        for hours in (0, grace_hours)
+    )
+    there = set(root.glob("kind=*/day=*/*")) - needed
+    return there - replaced, there & past_grace
 
 
 def _left_behind(lake: Path) -> Iterator[Path]:

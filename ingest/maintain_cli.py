@@ -1,6 +1,8 @@
-"""The commands that keep a lake: `errata maintain` and `errata forget`. What a person types, and what they are told."""
+"""The commands that keep a lake: `maintain`, `forget` and `check`. What a person types, and what they are told."""
 
+import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -97,6 +99,50 @@ def forget(
             f"Erase every request of {erasure.value} from {lake}? This cannot be undone", abort=True, err=True
         )
     _write(lake, wait_s, export, lambda: run(lake, erasure, datetime.now(UTC).date()))
+
+
+@click.command(epilog="\b\nExamples:\n  errata check --deep\n  errata check --repair --lake /srv/errata")
+@click.option("--deep", is_flag=True, help="Read every page of every file, and not their ends alone.")
+@click.option("--repair", is_flag=True, help="Mend what can be mended; broken files are moved to LAKE/damaged.")
+@_lake_options
+@click.pass_obj
+def check(export: Callable[[Path], object], deep: bool, repair: bool, lake: Path, wait_s: float) -> None:
+    """Say whether the lake is whole: its log, its files, its ledger and the rows, each against the others.
+
+    Exit code 3 where it is damaged. Without --repair nothing is changed.
+    """
+    from ingest.check import Remedy
+    from ingest.check import check as run
+    from ingest.lake import check_there, writing
+    from ingest.mend import mend
+    from ingest.schema import BadInput
+
+    told = partial(click.echo, err=True)
+    check_there(lake)
+    with ExitStack() as lock:
+        is_alone = True
+        try:
+            lock.enter_context(writing(lake, wait_s=wait_s if repair else 0, told=told))
+        except BadInput:
+            if repair:
+                raise
+            is_alone = False
+        if repair:
+            for line in mend(lake):
+                told(line)
+        found = run(lake, is_deep=deep, is_alone=is_alone)
+        if repair and any(fault.remedy is Remedy.EXPORT for fault in found.faults):
+            export(lake)
+            found = run(lake, is_deep=deep)
+    for fault in found.faults:
+        click.echo(f"{'damaged' if fault.is_damage else 'note'}: {fault}")
+    damaged = sum(fault.is_damage for fault in found.faults)
+    if not damaged:
+        told(f"{lake}: whole, {found.rows:,} rows of {found.sources:,} sources in {found.files:,} files")
+        return
+    is_mendable = any(fault.is_damage and fault.remedy is not Remedy.NONE for fault in found.faults)
+    told(f"{lake}: {damaged:,} faults" + ("; --repair mends what can be mended" if is_mendable else ""))
+    sys.exit(3)
 
 
 def _write(lake: Path, wait_s: float, export: Callable[[Path], object], done: Callable[[], Iterable[str]]) -> None:

@@ -170,6 +170,14 @@ REJECTS: Final = arrow_schema(REJECT_COLUMNS)
 SOURCES: Final = arrow_schema(SOURCE_COLUMNS)
 
 
+_KINDS: Final = {"ok": REQUEST_COLUMNS, "error": REQUEST_COLUMNS, "reject": REJECT_COLUMNS, "source": SOURCE_COLUMNS}
+
+
+def column_names(kind: str, version: int) -> list[str]:
+    """The columns that data files of a kind have in a lake with that version of the schema."""
+    return [column.name for column in _KINDS[kind] if column.since <= version]
+
+
 def table_schema() -> pa.Schema:
     """The schema of the one Delta table: the partition columns, then the columns of every kind, each once."""
     fields = {column.name: pa.field(column.name, column.type) for column in PARTITION_COLUMNS}

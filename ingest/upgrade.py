@@ -7,8 +7,6 @@ from datetime import date
 from pathlib import Path
 from typing import Final
 
-import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ingest import lake as lakes
@@ -17,8 +15,6 @@ from ingest.schema import (
     SCHEMA_VERSION,
     SOURCE_COLUMNS,
     VERSION_PROPERTY,
-    Column,
-    arrow_schema,
     table_path,
 )
 from ingest.writer import Writer
@@ -39,7 +35,7 @@ def upgrade(lake: Path) -> None:
         with lakes.writes(lake):
             for kind, columns in _CHANGED.items():
                 for path in lakes.paths_of(table, kind):
-                    writer.add_again(kind, lakes.day_of(path), _with_columns(pq.ParquetFile(path).read(), columns))
+                    writer.add_again(kind, lakes.day_of(path), lakes.in_schema(pq.ParquetFile(path).read(), columns))
             files = writer.close()
     except BaseException:
         writer.discard()
@@ -54,18 +50,3 @@ def set_version(lake: Path) -> None:
     with lakes.writes(lake):
         lakes.open_table(lake).alter.set_table_properties(properties, raise_if_not_exists=False)
         lakes.flush_log(table_path(lake))
-
-
-def _with_columns(rows: pa.Table, columns: tuple[Column, ...]) -> pa.Table:
-    """`rows` with all of `columns`: those that their version did not have are filled in."""
-    found = {name: rows[name] for name in rows.column_names}
-    for column in columns:
-        if column.name in found:
-            continue
-        if column.name == "to_line":
-            # Every line was one record then.
-            found["to_line"] = pc.add(rows["first_line"], rows["lines"])
-        else:
-            found[column.name] = pa.repeat(pa.scalar(column.before, column.type), len(rows))
-    schema = arrow_schema(columns)
-    return pa.table({name: found[name] for name in schema.names}).cast(schema)
