@@ -31,7 +31,7 @@ def lake_errors() -> Iterator[None]:
             raise
         raise LakeDamaged(
             f"{found}; run the command again in case files were just compacted, "
-            "else restore it from a backup or ingest the sources into a new lake"
+            "else see what `errata check` says of it"
         ) from error
 
 

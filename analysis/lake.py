@@ -263,7 +263,8 @@ def _check_commits(log: Path) -> None:
         with suppress(FileNotFoundError):  # cleaned up after a new checkpoint
             if (log / name).stat().st_size == 0:
                 is_last = name == commits[-1]
-                remedy = "delete it and ingest the last sources again" if is_last else "restore it from a backup"
+                lake = log.parent.parent
+                remedy = f"run `errata check --repair --lake {lake}`" if is_last else "restore it from a backup"
                 raise LakeDamaged(f"{log / name}: this commit is empty, so what it added cannot be seen; {remedy}")
 
 

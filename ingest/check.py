@@ -79,7 +79,7 @@ def check(lake: Path, *, is_deep: bool = False, is_alone: bool = True) -> Checke
         table = lakes.open_table(lake)
     except LakeDamaged as damaged:
         place, _, found = str(damaged).partition(": ")
-        return Checked([Fault(place, found.partition("; see what")[0])])
+        return Checked([Fault(place, found.partition("; run")[0])])
     version = lakes.version_of(table, table_path(lake))
     files = {kind: lakes.paths_of(table, kind) for kind in _KINDS}
     faults = list(_of_files(lake, table, version, is_deep))

@@ -139,7 +139,7 @@ def open_table(lake: Path) -> DeltaTable:
         raise LakeDamaged(f"{log}: cannot be read ({_one_line(error)}); {_REPAIR.format(lake)}") from error
 
 
-_REPAIR: Final = "see what can be done with `errata check --repair --lake {}`"
+_REPAIR: Final = "run `errata check --repair --lake {}`"
 
 
 def version_of(table: DeltaTable, path: Path) -> int:

@@ -235,7 +235,7 @@ def test_an_empty_last_commit_is_damage_and_not_an_older_lake(fill: Fill) -> Non
     with pytest.raises(LakeDamaged) as raised:
         lakes.open_table(lake)
 
-    remedy = f"see what can be done with `errata check --repair --lake {lake}`"
+    remedy = f"run `errata check --repair --lake {lake}`"
     assert str(raised.value) == f"{last}: this commit is empty; {remedy}"
 
 
@@ -266,7 +266,7 @@ def test_a_damaged_log_is_named_in_one_line(fill: Fill, damage: Callable[[list[P
 
     told = str(raised.value)
     assert told.startswith(str(table_path(lake) / "_delta_log"))
-    assert told.endswith(f"see what can be done with `errata check --repair --lake {lake}`")
+    assert told.endswith(f"run `errata check --repair --lake {lake}`")
     assert "\n" not in told
 
 
