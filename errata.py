@@ -121,16 +121,28 @@ def main() -> None:
             raise
         from analysis.output import inert
 
-        click.echo(f"errata: {inert(str(error))}", err=True)
+        click.echo(f"errata: {_NO_MEMORY if _is_of_memory(error) else inert(str(error))}", err=True)
         sys.exit(code)
 
 
 def _exit_code(error: Exception) -> ExitCode | None:
     from ingest.schema import BadInput, LakeDamaged, NotWritten  # brings Arrow, which `errata --help` has no use for
 
-    if isinstance(error, BadInput | NotWritten):
+    if isinstance(error, BadInput | NotWritten) or _is_of_memory(error):
         return ExitCode.BAD_INPUT
     return ExitCode.LAKE_DAMAGED if isinstance(error, LakeDamaged) else None
+
+
+def _is_of_memory(error: Exception) -> bool:
+    # DuckDB's class by its name: `errata --help` loads no engine.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException" or _NO_THREAD in str(error)
+
+
+_NO_THREAD: Final = "can't start new thread"
+_NO_MEMORY: Final = (
+    "expected more memory than this process may use; the lake is as its last commit left it. "
+    "Free some or raise the limit (1 GiB is enough), then run the same command again."
+)
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ from ingest.schema import (
     BadInput,
     Column,
     LakeDamaged,
+    NotWritten,
     arrow_schema,
     check_path,
     database_path,
@@ -108,20 +109,28 @@ def connect(
 def export(lake: Path, catalog: Path | None = None) -> Path:
     """The path of `<lake>/errata.duckdb`, rewritten in one step to the current snapshot: views, catalogue and macros.
 
-    The file is in DuckDB's 1.0 storage format and holds absolute paths. Raises as `connect` does, keeping the old file.
+    The file is in DuckDB's 1.0 storage format and holds absolute paths. Raises as `connect` does, and NotWritten,
+    keeping the old file.
     """
     files = snapshot_files(lake)
     catalogue = catalogue_of(lake, catalog)
     database = database_path(lake)
     draft = database.with_name(f"{database.name}.{os.getpid()}.draft")
-    draft.unlink(missing_ok=True)
     try:
+        draft.unlink(missing_ok=True)
         write_database(draft, files, catalogue)
         _flush(draft)
         draft.replace(database)
         _flush(database.parent)
+    except (duckdb.OperationalError, duckdb.FatalException, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else _one_line(error)
+        raise NotWritten(
+            f"{database}: cannot be written: {reason}. It shows an earlier state of the lake; "
+            "mend that and run the same command again."
+        ) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
     return database
 
 
@@ -133,7 +142,10 @@ def write_database(path: Path, files: SnapshotFiles, catalogue: pa.Table, orgs: 
     with duckdb.connect() as con:
         con.execute(f"ATTACH {literal(path)} AS exported (STORAGE_VERSION 'v1.0.0')")
         con.execute("USE exported")
+        # One transaction: each flushes to disk.
+        con.execute("BEGIN")
         _fill(con, files, catalogue, orgs)
+        con.execute("COMMIT")
         con.execute("USE memory")
         con.execute("DETACH exported")
 

@@ -84,6 +84,7 @@ def ingest(
             wait_s=wait_s,
             watch=watch,
             told=told,
+            last=lambda: export(lake),
         )
         for step in reading:
             steps.append(step)
@@ -98,8 +99,6 @@ def ingest(
         f"from {len(added):,} of {len(steps):,} sources.",
         err=True,
     )
-    if not dry_run:
-        export(lake)
     if unread:
         sys.exit(2 if len(unread) == len(steps) else 4)
     if any(step.progress.is_cut for step in steps):

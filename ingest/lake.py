@@ -3,6 +3,7 @@
 Knows Delta Lake and durability. Knows neither logs nor questions.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -74,9 +75,11 @@ def create(lake: Path) -> None:
             for folder in (table, lake, lake.absolute().parent):
                 flush(folder)
         if not os.access(table, os.W_OK | os.X_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise BadInput(f"{lake}: cannot be written to: {error.strerror}. Choose another folder with --lake.") from error
+            is_read_only = os.statvfs(table).f_flag & os.ST_RDONLY
+            raise _os_error(errno.EROFS if is_read_only else errno.EACCES)
+    except (DeltaError, OSError) as error:
+        told = f"{lake}: cannot be written to: {_reason(error)}. Choose another folder with --lake."
+        raise BadInput(told) from error
 
 
 def check_there(lake: Path) -> None:
@@ -95,11 +98,12 @@ def writing(lake: Path, *, wait_s: float = 0, told: Callable[[str], object] = la
     try:
         descriptor = os.open(lake / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        raise BadInput(f"{lake}: cannot be written to: {error.strerror}") from error
+        raise BadInput(f"{lake}: cannot be written to: {error.strerror}. Mend that and run it again.") from error
     try:
         _wait_for(descriptor, lake, wait_s, told)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        with suppress(OSError):  # it is only told to those who wait
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, str(os.getpid()).encode(), 0)
         yield
     finally:
         os.close(descriptor)
@@ -204,7 +208,7 @@ def writes(lake: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, pa.ArrowException, duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        raise NotWritten(f"{lake}: cannot be written to: {_one_line(error)}. {_UNCHANGED}") from error
+        raise NotWritten(f"{lake}: cannot be written to: {_reason(error)}. {_UNCHANGED}") from error
 
 
 _UNCHANGED: Final = "The lake is as it was before; run the same command again when that is mended."
@@ -244,7 +248,7 @@ def commit(
         flush_log(table_path(lake))
     except OSError as error:
         found = "what was just committed can be seen, but the disk did not confirm it"
-        raise NotWritten(f"{lake}: {found}: {_one_line(error)}. Mend the disk, then run `errata check`.") from error
+        raise NotWritten(f"{lake}: {found}: {_reason(error)}. Mend the disk, then run `errata check`.") from error
     if (before + 1) % _COMMITS_A_CHECKPOINT == 0:
         with suppress(DeltaError, OSError):  # the log is whole without it
             checkpoint(lake)
@@ -268,7 +272,8 @@ def checkpoint(lake: Path) -> None:
     """Sums the log up in one file, from which readers go on; flushed to disk."""
     open_table(lake).create_checkpoint()
     log = table_path(lake) / "_delta_log"
-    for path in (*sorted(log.glob("*.checkpoint*.parquet"))[-1:], log / "_last_checkpoint", log):
+    # A run that failed here may have left a checkpoint that `_last_checkpoint` does not name; readers find it too.
+    for path in (*sorted(log.glob("*.checkpoint*.parquet"))[-1:], *log.glob("_last_checkpoint"), log):
         flush(path)
 
 
@@ -284,6 +289,15 @@ def flush_log(table: Path) -> None:
     for commit_file in sorted(log.glob("*.json"))[-1:]:
         flush(commit_file)
     flush(log)
+
+
+def _os_error(number: int) -> OSError:
+    return OSError(number, os.strerror(number))
+
+
+def _reason(error: Exception) -> str:
+    """What the file system said, in its own words where it was asked without an engine between."""
+    return error.strerror if isinstance(error, OSError) and error.strerror else _one_line(error)
 
 
 def _one_line(error: Exception) -> str:

@@ -44,7 +44,7 @@ Examples:
 )
 @click.option(
     "--grace",
-    type=click.IntRange(0),
+    type=click.IntRange(0, 168),
     default=24,
     show_default=True,
     metavar="HOURS",

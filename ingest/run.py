@@ -103,11 +103,13 @@ def ingest(
     wait_s: float = 0,
     watch: Watch = lambda name, size: None,
     told: Callable[[str], object] = lambda line: None,
+    last: Callable[[], object] = lambda: None,
 ) -> Iterator[Step]:
     """What became of each source, given once its rows are committed; the lake is made where there is none.
 
     A dry run parses and counts but neither makes a lake nor writes to one. For another run that writes to the lake it
-    waits `wait_s` seconds, which `told` is told. Raises BadInput, NotWritten and LakeDamaged.
+    waits `wait_s` seconds, which `told` is told; `last` is called when all is committed and no other may write yet.
+    Raises BadInput, NotWritten and LakeDamaged.
     """
     redacted = mask_name
     client_ip = read_settings(lake).client_ip
@@ -124,6 +126,7 @@ def ingest(
                 for parsed in _parse(list(_groups(plans)), lake, key, choice, client_ip, jobs, watch):
                     _commit(lake, parsed)
                     yield from parsed.steps
+            last()
 
 
 class Known:
@@ -385,7 +388,7 @@ def _ledger_row(
         "fingerprint": plan.fingerprint,
         "head_bytes": plan.head_bytes,
         "name": plan.name,
-        "stored_hash": None if progress.waits else plan.stored_hash,
+        "stored_hash": None if progress.waits or _is_other_by_now(plan) else plan.stored_hash,
         "compression": compression,
         "gateway": detection.layout.name,
         "decision": detection.decision,
@@ -407,6 +410,17 @@ def _ledger_row(
         "ingested_at": ingested_at,
         "secret_id": secret_id(key),
     }
+
+
+def _is_other_by_now(plan: Plan) -> bool:
+    """Whether the file is not as it was before it was planned: one took the place of another, or it has grown.
+
+    The hash may then be that of a file which nobody has read.
+    """
+    try:
+        return stored_hash(plan.source) != plan.stored_hash
+    except (BadInput, OSError):
+        return True
 
 
 def _commit(lake: Path, parsed: Parsed) -> None:

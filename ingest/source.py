@@ -341,7 +341,7 @@ class Reader:
         except OSError as error:
             raise BadInput(f"{source.name}: cannot be read: {error.strerror}") from error
         try:
-            self._start = self._stored.peek(TAIL_BYTES)[:TAIL_BYTES]
+            self._start = 0, self._stored.peek(TAIL_BYTES)[:TAIL_BYTES]
             self._stream, self.compression = _unpacked(source, self._stored)
             is_plain = source.member is None and self.compression in {"none", "utf-16-le", "utf-16-be"}
             self.is_growing = is_plain and not source.is_stream
@@ -351,6 +351,8 @@ class Reader:
             self._pending = b""
             self._pending = self._begin()
             self.head = self._pending[:HEAD_BYTES]
+            if (hole := self._position - len(self._pending)) and self.compression == "none":
+                self._start = hole, self.head[:TAIL_BYTES]
             self._position = 0
             if not self.head and (self.refused or (self.is_cut and source.member)):
                 raise BadInput(f"{source.name}: {self.refused or 'is damaged: nothing of it can be decompressed'}")
@@ -482,7 +484,8 @@ class Reader:
         except UnsupportedOperation:
             return True
         is_long_enough = os.fstat(descriptor).st_size >= self._stored.tell()
-        return is_long_enough and os.pread(descriptor, len(self._start), 0) == self._start
+        at, start = self._start
+        return is_long_enough and os.pread(descriptor, len(start), at) == start
 
     def close(self) -> None:
         """Closes the file that was opened."""
