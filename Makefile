@@ -10,6 +10,8 @@ COMPILE = $(BIN)/uv --no-config pip compile --quiet --universal --python-version
 SOURCES := .ci errata.py ingest analysis dashboard tests benchmarks
 OIDC := tests/dashboard/oidc
 GATEWAYS := nginx libnginx-mod-http-js libnginx-mod-http-lua haproxy apache2-bin caddy
+# What rotates logs, and what compiles the faults of the crash tests.
+TOOLS := logrotate gcc libc6-dev
 
 .PHONY: all demo test check format docs lock audit browser gateways oidc clean
 all: $(VENV)/.installed
@@ -39,9 +41,9 @@ demo: $(VENV)/.installed
 browser:
 	@command -v chromium >/dev/null || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium; }
 
-# Tests start these in front of a small API; without them those tests are skipped.
+# Tests start gateways in front of a small API, and use the tools; without them such tests are skipped.
 gateways:
-	@dpkg --status $(GATEWAYS) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(GATEWAYS); }
+	@dpkg --status $(GATEWAYS) $(TOOLS) >/dev/null 2>&1 || { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $(GATEWAYS) $(TOOLS); }
 
 # The tests of signing in start an identity provider; without it they are skipped.
 oidc: $(OIDC)/node_modules/.package-lock.json

@@ -1,0 +1,46 @@
+"""What a lake holds, as a reader sees it that has just come."""
+
+import re
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote
+
+from deltalake import DeltaTable
+
+from analysis import connect
+from ingest.schema import table_path
+
+# Per source what the ledger says and what is there, where the two differ.
+UNLIKE_THE_LEDGER: Final = """
+WITH
+    said AS (SELECT source_id, sum(requests) AS requests, sum(rejects) AS rejects FROM sources GROUP BY ALL),
+    kept AS (SELECT source_id, count(*) AS requests FROM requests GROUP BY ALL),
+    refused AS (SELECT source_id, count(*) AS rejects FROM rejects GROUP BY ALL)
+SELECT source_id, said.requests, kept.requests, said.rejects, refused.rejects
+FROM said
+FULL JOIN kept USING (source_id)
+FULL JOIN refused USING (source_id)
+WHERE said.requests IS DISTINCT FROM coalesce(kept.requests, 0)
+    OR said.rejects IS DISTINCT FROM coalesce(refused.rejects, 0)
+ORDER BY ALL
+"""
+_OF_A_LAKE: Final = r"\.lock|errata\.duckdb|table/_delta_log/(\d{20}\.(json|checkpoint\.parquet)|_last_checkpoint)"
+
+
+def ids_in(lake: Path) -> dict[str, list[str]]:
+    """The request ids that the lake holds by log, in the order of its lines; each source has what the ledger says."""
+    with closing(connect(lake)) as con:
+        assert con.execute(UNLIKE_THE_LEDGER).fetchall() == []
+        rows = con.execute("SELECT request_id FROM requests ORDER BY source_id, line").fetchall()
+    found: dict[str, list[str]] = {}
+    for (id_,) in rows:
+        found.setdefault(id_.partition("_")[0], []).append(id_)
+    return found
+
+
+def left_behind(lake: Path) -> list[str]:
+    """The files of a lake that nobody needs: data files that are in no snapshot, drafts, and what was to be a commit."""
+    named = {unquote(uri) for uri in DeltaTable(str(table_path(lake))).file_uris()}
+    files = [path for path in lake.rglob("*") if path.is_file() and str(path) not in named]
+    return sorted(path.name for path in files if not re.fullmatch(_OF_A_LAKE, str(path.relative_to(lake))))
