@@ -33,7 +33,7 @@ def export_parquet(
 
     The rows are those of the view `view` from `since` on and before `until` (naive, in UTC), with all of its columns;
     the day is in the path, where every tool for Parquet looks for it. `out` appears in one step, when all of it is on
-    disk. Raises BadInput where `out` is there already, NotWritten where it cannot be written, and LakeDamaged.
+    disk; `con` is given a limit of memory. Raises BadInput where `out` is there already, NotWritten where it cannot be written, and LakeDamaged.
     """
     if view not in EXPORTED:
         raise BadInput(f"{view} cannot be exported; expected {' or '.join(EXPORTED)}")
@@ -91,6 +91,8 @@ def _write(
         wanted.append(f"day <= DATE '{until.date()}' AND ts < {_moment(until)}")
     condition = " AND ".join(wanted)
     counts: dict[date, int] = {}
+    spilled = draft / ".spill"
+    con.execute(f"SET memory_limit = '600MB'; SET temp_directory = {literal(spilled)}")
     with lake_errors():
         counted = f"SELECT day, count(*) FROM {view} WHERE {condition} GROUP BY ALL ORDER BY day"  # noqa: S608 - checked above
         for day, rows in con.execute(counted).fetchall():
@@ -99,6 +101,7 @@ def _write(
             of_day = f"SELECT * EXCLUDE (day) FROM {view} WHERE day = DATE '{day}' AND {condition} ORDER BY ts, source_id, line"  # noqa: S608, E501 - checked above
             con.execute(f"COPY ({of_day}) TO {literal(folder / f'{view}.parquet')} (FORMAT parquet, COMPRESSION zstd)")
             counts[day] = rows
+    shutil.rmtree(spilled, ignore_errors=True)
     return counts
 
 

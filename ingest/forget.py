@@ -98,7 +98,8 @@ def _mask(field: pa.Field, value: str) -> str:
     def masked(text: str) -> str:
         pattern = f"'(^|[^A-Za-z0-9_])' || regexp_escape({quoted(value)}) || '([^A-Za-z0-9_]|$)'"
         once = f"regexp_replace({text}, {pattern}, '\\1{FORGOTTEN}\\2', 'g')"
-        return f"regexp_replace({once}, {pattern}, '\\1{FORGOTTEN}\\2', 'g')"
+        twice = f"regexp_replace({once}, {pattern}, '\\1{FORGOTTEN}\\2', 'g')"
+        return f"CASE WHEN contains({text}, {quoted(value)}) THEN {twice} ELSE {text} END"
 
     if field.type == DETAILS:
         pairs = f"{{'field': {masked('d.field')}, 'issue': {masked('d.issue')}}}"

@@ -140,9 +140,9 @@ def add_all(lake: Path, writer: Writer, kind: str, day: date, rows: duckdb.DuckD
 
 @contextmanager
 def spilling(lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in UTC for rows of any number: what does not fit in 1 GB is kept in the lake's folder meanwhile."""
+    """A connection in UTC for rows of any number: what does not fit in memory is kept in the lake's folder meanwhile."""
     folder = lake / _SPILL
-    with duckdb.connect(config={"memory_limit": "1GB", "temp_directory": str(folder)}) as con:
+    with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": str(folder)}) as con:
         con.execute("SET TimeZone = 'UTC'")
         try:
             yield con
