@@ -30,8 +30,7 @@ def lake_errors() -> Iterator[None]:
         else:
             raise
         raise LakeDamaged(
-            f"{found}; run the command again in case files were just compacted, "
-            "else see what `errata check` says of it"
+            f"{found}; run the command again in case files were just compacted, else see what `errata check` says of it"
         ) from error
 
 

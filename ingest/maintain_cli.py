@@ -94,6 +94,8 @@ def forget(
     if (org is None) == (key is None):
         raise click.UsageError("expected one of --org and --key")
     erasure = of_org(org) if org is not None else of_key(key or "")
+    if not yes and not sys.stdin.isatty():
+        raise click.UsageError("there is nobody to ask whether to erase it; pass --yes")
     if not yes:
         click.confirm(
             f"Erase every request of {erasure.value} from {lake}? This cannot be undone", abort=True, err=True

@@ -8,8 +8,10 @@ from typing import Final
 
 import pyarrow.parquet as pq
 import pytest
+from click.testing import CliRunner
 
 import analysis
+from errata import cli
 from ingest import lake as lakes
 from ingest.forget import Erasure, forget, of_key, of_org
 from ingest.maintain import Retention, maintain
@@ -121,6 +123,22 @@ def test_what_is_not_there_is_forgotten_without_a_commit(lake: Path) -> None:
 
     assert forgotten(lake, of_org("nobody"))[0] == "0 rows removed, 0 others had the id masked"
     assert lakes.open_table(lake).version() == before
+
+
+def test_nothing_is_erased_where_nobody_can_be_asked(lake: Path) -> None:
+    result = CliRunner().invoke(cli, ["forget", "--org", ORG, "--lake", str(lake)])
+
+    assert result.exit_code == 2
+    assert "there is nobody to ask whether to erase it; pass --yes" in result.output
+    assert any(row["org_id"] == ORG for row in requests(lake))
+
+
+def test_the_command_erases_and_says_what(lake: Path) -> None:
+    result = CliRunner().invoke(cli, ["forget", "--org", ORG, "--lake", str(lake), "--yes"])
+
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith("3 rows removed, 3 others had the id masked\n")
+    assert not any(row["org_id"] == ORG for row in requests(lake))
 
 
 @pytest.mark.parametrize("value", ["", "  "], ids=["nothing", "blanks"])
