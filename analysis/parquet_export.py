@@ -33,7 +33,8 @@ def export_parquet(
 
     The rows are those of the view `view` from `since` on and before `until` (naive, in UTC), with all of its columns;
     the day is in the path, where every tool for Parquet looks for it. `out` appears in one step, when all of it is on
-    disk; `con` is given a limit of memory. Raises BadInput where `out` is there already, NotWritten where it cannot be written, and LakeDamaged.
+    disk; `con` is given a limit of memory. Raises BadInput where `out` is there already, NotWritten where it cannot be
+    written, and LakeDamaged.
     """
     if view not in EXPORTED:
         raise BadInput(f"{view} cannot be exported; expected {' or '.join(EXPORTED)}")

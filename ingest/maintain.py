@@ -140,7 +140,7 @@ def add_all(lake: Path, writer: Writer, kind: str, day: date, rows: duckdb.DuckD
 
 @contextmanager
 def spilling(lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in UTC for rows of any number: what does not fit in memory is kept in the lake's folder meanwhile."""
+    """A connection in UTC for rows of any number: what does not fit in memory lies in the lake's folder."""
     folder = lake / _SPILL
     with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": str(folder)}) as con:
         con.execute("SET TimeZone = 'UTC'")

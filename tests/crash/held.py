@@ -40,7 +40,7 @@ def ids_in(lake: Path) -> dict[str, list[str]]:
 
 
 def left_behind(lake: Path) -> list[str]:
-    """The files of a lake that nobody needs: data files that are in no snapshot, drafts, and what was to be a commit."""
+    """The files of a lake that nobody needs: data files that are in no snapshot, drafts, and unborn commits."""
     named = {unquote(uri) for uri in DeltaTable(str(table_path(lake))).file_uris()}
     files = [path for path in lake.rglob("*") if path.is_file() and str(path) not in named]
     return sorted(path.name for path in files if not re.fullmatch(_OF_A_LAKE, str(path.relative_to(lake))))
