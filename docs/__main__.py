@@ -12,7 +12,7 @@ import click
 
 import analysis
 import errata
-from docs import formats
+from docs import formats, redaction
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     PARTITION_COLUMNS,
@@ -80,6 +80,8 @@ _PARTS: Final = {
     ("README.md", "format-count"): formats.count,
     ("docs/formats.md", "formats"): formats.table,
     ("docs/formats.md", "sections"): formats.sections,
+    ("docs/redaction.md", "shapes"): redaction.shapes,
+    ("docs/redaction.md", "planted"): redaction.table,
     ("docs/architecture.md", "dependencies"): dependencies,
 }
 """File and marker: what stands between `<!-- MARKER -->` and `<!-- /MARKER -->` there."""

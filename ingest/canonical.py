@@ -109,7 +109,9 @@ def canonical_sql(layout: Format, records: str) -> str:
             ),
             {_ts_us("ts", layout)} AS logged_us
         FROM ({targeted})"""
-    ended_us = "logged_us + coalesce((latency_ms * 1e3)::BIGINT, 0)" if layout.ts_is == "start" else "logged_us"
+    # Of 30 years and more no BIGINT needs to be made, and not of any number could one be.
+    latency_us = "coalesce(CASE WHEN latency_ms < 1e12 THEN (latency_ms * 1e3)::BIGINT END, 0)"
+    ended_us = f"TRY(logged_us + {latency_us})" if layout.ts_is == "start" else "logged_us"
     answered = f"""
         SELECT * REPLACE (
                 make_timestamptz(CASE WHEN {ended_us} BETWEEN {_EARLIEST_US} AND {_LATEST_US} THEN {ended_us} END) AS ts
@@ -191,7 +193,9 @@ def _latency(layout: Format) -> str:
     if layout.has("transfer_ms"):
         latency = f"{latency} + coalesce({_ms('transfer_ms', layout)}, 0)"
     if layout.has("started"):
-        since_started = f"if_not_negative(({_ts_us('ts', layout)} - {_ts_us('started', layout)}) / 1e3)"
+        since_started = (
+            f"if_not_negative((({_ts_us('ts', layout)})::DOUBLE - ({_ts_us('started', layout)})::DOUBLE) / 1e3)"
+        )
         latency = f"coalesce({latency}, {since_started})"
     return latency
 
@@ -256,7 +260,7 @@ def _ts_us(field: str, layout: Format) -> str:
             raise ValueError("the magnitude of `ts` decides its unit; settle it before the SQL is built")
         case "ns":
             # Of a number of nanoseconds DOUBLE keeps no more than every 256th.
-            whole = f"(TRY_CAST({field} AS BIGINT) + 500) // 1000"
+            whole = f"TRY((TRY_CAST({field} AS BIGINT) + 500) // 1000)"
             return f"coalesce({whole}, TRY_CAST(round(TRY_CAST({field} AS DOUBLE) / 1e3) AS BIGINT))"
         case _ if unit in _TO_US:
             return f"TRY_CAST(round(TRY_CAST({field} AS DOUBLE) {_TO_US[unit]}) AS BIGINT)"

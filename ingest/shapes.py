@@ -106,7 +106,7 @@ _THIN_GAP: Final = r"[ \x{2D}\x{A0}\x{2010}-\x{2015}\x{202F}]"
 # Dates and UUIDs are grouped as telephone numbers are; a character that no log has keeps them apart.
 _APART: Final = "\x1f"
 _START: Final = f"(^|[^A-Za-z0-9{_APART}])"
-_E164: Final = rf"(?:\+|\b00){_GAP}?[1-9](?:{_GAP}{{0,3}}[0-9]){{6,14}}"
+_INTERNATIONAL: Final = rf"{_GAP}?[1-9](?:{_GAP}{{0,3}}[0-9]){{6,14}}"
 _DIGITS: Final = rf"{_START}[0-9]{{10,}}(?:\b|_)"
 _NATIONAL: Final = (
     rf"{_START}(?:[0-9]{{1,2}}{_GAP})?\(?[0-9]{{3}}{_GAP}{{1,2}}[0-9]{{3}}{_GAP}[0-9]{{4}}"
@@ -118,7 +118,8 @@ _GROUPS: Final = (
     rf"[0-9]{{3,5}}{_THIN_GAP}[0-9]{{1,4}}{_THIN_GAP}[0-9]{{2,5}}(?:{_THIN_GAP}?[0-9]{{2,4}}){{0,2}}",
     rf"[0-9]{{2}}{_THIN_GAP}[0-9]{{3,5}}{_THIN_GAP}[0-9]{{2,4}}(?:{_THIN_GAP}?[0-9]{{2,4}}){{0,2}}",
     rf"[0-9]{_THIN_GAP}[0-9]{{3,4}}{_THIN_GAP}(?:[0-9]{{2}}{_THIN_GAP}[0-9]{{2,4}}|[0-9]{{3,4}})(?:{_THIN_GAP}?[0-9]{{2,4}}){{0,2}}",
-    rf"[0-9]{{1,2}}(?:{_THIN_GAP}[0-9]{{2}}){{3,4}}",
+    rf"[0-9]{{1,2}}(?:{_THIN_GAP}[0-9]{{2}}){{2}}(?:(?:{_THIN_GAP}[0-9]{{2}}){{1,2}}|{_THIN_GAP}[0-9]{{3,5}})",
+    "[0-9] [0-9]{2} [0-9]{6}",
     rf"[0-9]{{2}}{_THIN_GAP}[0-9]{{2}}{_THIN_GAP}(?:[0-9]{{3,5}}(?:{_THIN_GAP}[0-9]{{3,4}})?|[0-9] [0-9]{{5}})",
     rf"[0-9]{{3,4}}{_THIN_GAP}[0-9]{{4,8}}|[0-9]{{2,6}}{_THIN_GAP}[0-9]{{5,10}}",
     "[0-9]{4} [0-9]{3}|[0-9] [0-9]{6,7}",
@@ -154,14 +155,16 @@ MASKS: Final = (
     (_ASSIGNED, r"\1\2[secret]"),
     (_SAID, r"\1[secret]"),
     (_EMAIL, "[email]"),
+    (rf"\+{_INTERNATIONAL}", "[phone]"),
     (_DATE, rf"\1{_APART}\2{_APART}\3"),
     (_DAY_FIRST, rf"\1{_APART}\2{_APART}\3"),
     (_UUID, _APART.join(rf"\{number}" for number in range(1, 6))),
-    (_E164, "[phone]"),
+    (rf"\b00{_INTERNATIONAL}", "[phone]"),
     (_GROUPED, r"\1[phone]"),
     (_NATIONAL, r"\1\2[phone]"),
     (_DIGITS, r"\1[phone]"),
     (_CALLED, r"\1[phone]"),
+    (rf"\[phone\](?:{_THIN_GAP}[0-9]{{1,6}}\b)+", "[phone]"),
     (f"{_LETTER}*{_BASE64}{_LETTER}*={{0,2}}", "[encoded]"),
     (_HEX, "[encoded]"),
     (_APART, "-"),

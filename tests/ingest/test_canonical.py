@@ -356,6 +356,23 @@ def test_a_format_that_logs_the_start_is_moved_by_its_latency(
     assert (row["ts"].isoformat(), row["latency_ms"]) == (ts, latency_ms)
 
 
+@pytest.mark.parametrize("latency", [3.03e26, 1e300, 1e15, "inf", "nan"])
+def test_a_latency_that_no_request_can_have_moves_no_time(lanes: Lanes, latency: float | str) -> None:
+    lines = [json_line(request_time=latency)]
+
+    [row], rejects = parsed(lanes, starting(settled(NGINX_JSON, lines)), lines)
+
+    assert (row["ts"].timestamp(), rejects) == (SECOND + 0.25, [])
+
+
+@pytest.mark.parametrize("ts", ["9223372036854775807", "9223372036854775000", "-9223372036854775808", "1e40"])
+def test_a_number_that_is_no_time_is_a_reject_in_any_unit(lanes: Lanes, ts: str) -> None:
+    for unit in ("s", "ms", "us", "ns"):
+        layout = replace(starting(NGINX_JSON), units=NGINX_JSON.units | {"ts": unit})
+        rows, rejects = parsed(lanes, layout, [json_line(msec=ts)])
+        assert (rows, [line for line, _ in rejects]) == ([], [1])
+
+
 def test_a_request_that_ends_on_the_next_day_belongs_to_it(lanes: Lanes) -> None:
     lines = [json_line(msec="2026-11-23T23:59:59Z", request_time=2)]
 
