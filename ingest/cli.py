@@ -99,10 +99,27 @@ def ingest(
         f"from {len(added):,} of {len(steps):,} sources.",
         err=True,
     )
+    if not dry_run:
+        _tell_of_other_secrets(lake, key)
     if unread:
         sys.exit(2 if len(unread) == len(steps) else 4)
     if any(step.progress.is_cut for step in steps):
         sys.exit(4)
+
+
+def _tell_of_other_secrets(lake: Path, key: bytes) -> None:
+    """Warns where fingerprints in the lake were made with another secret than `key`."""
+    from ingest.fingerprint import secret_id
+    from ingest.lake import ledger
+
+    present = secret_id(key)
+    others = sorted(set(ledger(lake)["secret_id"].drop_null().to_pylist()) - {present})
+    if others:
+        click.echo(
+            f"{lake}: was fed with another fingerprint secret before ({', '.join(others)}; now {present}), so that "
+            "callers without a key_id count twice. Set ERRATA_KEY_FILE to the old one, or ingest all logs into a new lake.",
+            err=True,
+        )
 
 
 def chosen(format_name: str | None, mapping: Path | None, time_zone: str | None) -> Any:

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+import errata
 from ingest.fingerprint import key_path, load_key, rotate_key, secret_id
 from ingest.schema import BadInput
 from ingest.secret_cli import rotate_secret
+from tests.ingest.logs import json_line, log
 
 
 def put(key_file: Path, content: bytes, mode: int = 0o600) -> None:
@@ -234,3 +236,21 @@ def test_the_command_says_that_there_was_nothing_to_replace(key_file: Path) -> N
         0,
         f"{key_file}: made a secret ({secret_id(load_key())}); there was none\n",
     )
+
+
+def test_a_lake_that_was_fed_with_another_secret_is_told_of(key_file: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"{number}.log").write_bytes(log([json_line(request_id=f"req_{number}")]))
+
+    def told(number: int) -> list[str]:
+        arguments = ["ingest", str(tmp_path / f"{number}.log"), "--lake", str(tmp_path / "lake")]
+        return CliRunner().invoke(errata.cli, arguments).stderr.splitlines()[2:]
+
+    first, again = told(0), told(1)
+    before, after = rotate_key()
+
+    assert (first, again) == ([], [])
+    assert told(2) == [
+        f"{tmp_path}/lake: was fed with another fingerprint secret before ({before}; now {after}), so that "
+        "callers without a key_id count twice. Set ERRATA_KEY_FILE to the old one, or ingest all logs into a new lake."
+    ]
