@@ -69,7 +69,7 @@ CREATE OR REPLACE MACRO duration_ms(value) AS
             * CASE regexp_extract(value, '[a-zµμ]*$') WHEN 's' THEN 1000 WHEN 'ms' THEN 1 WHEN 'ns' THEN 0.000001
                 WHEN 'us' THEN 0.001 WHEN 'µs' THEN 0.001 WHEN 'μs' THEN 0.001 ELSE 0 END
     END;
-CREATE OR REPLACE MACRO if_not_negative(value) AS CASE WHEN value >= 0 THEN value END;
+CREATE OR REPLACE MACRO if_duration(value) AS CASE WHEN value BETWEEN 0 AND 1e12 THEN value END;
 CREATE OR REPLACE MACRO first_address(value) AS CASE
     WHEN regexp_full_match(value, '[0-9.]+:[0-9]+') THEN split_part(value, ':', 1)
     WHEN starts_with(value, '[') THEN regexp_extract(value, '^\[([^\]]*)\]', 1)
@@ -109,8 +109,7 @@ def canonical_sql(layout: Format, records: str) -> str:
             ),
             {_ts_us("ts", layout)} AS logged_us
         FROM ({targeted})"""
-    # Of 30 years and more no BIGINT needs to be made, and not of any number could one be.
-    latency_us = "coalesce(CASE WHEN latency_ms < 1e12 THEN (latency_ms * 1e3)::BIGINT END, 0)"
+    latency_us = "coalesce((latency_ms * 1e3)::BIGINT, 0)"
     ended_us = f"TRY(logged_us + {latency_us})" if layout.ts_is == "start" else "logged_us"
     answered = f"""
         SELECT * REPLACE (
@@ -182,10 +181,11 @@ def _status(layout: Format) -> str:
 
 
 def _ms(field: str, layout: Format, number: str = "TRY_CAST({} AS DOUBLE)") -> str:
-    """A duration in milliseconds, null where it is missing or negative: gateways write -1 for a phase not reached."""
+    """A duration in milliseconds, null where it is missing, negative (gateways write -1 for a phase not reached) or
+    of more than thirty years."""
     unit = layout.unit(field)
     value = f"duration_ms({field})" if unit == "duration" else f"{number.format(field)} {_TO_MS[unit]}"
-    return f"if_not_negative({value})"
+    return f"if_duration({value})"
 
 
 def _latency(layout: Format) -> str:
@@ -193,9 +193,7 @@ def _latency(layout: Format) -> str:
     if layout.has("transfer_ms"):
         latency = f"{latency} + coalesce({_ms('transfer_ms', layout)}, 0)"
     if layout.has("started"):
-        since_started = (
-            f"if_not_negative((({_ts_us('ts', layout)})::DOUBLE - ({_ts_us('started', layout)})::DOUBLE) / 1e3)"
-        )
+        since_started = f"if_duration((({_ts_us('ts', layout)})::DOUBLE - ({_ts_us('started', layout)})::DOUBLE) / 1e3)"
         latency = f"coalesce({latency}, {since_started})"
     return latency
 

@@ -117,7 +117,8 @@ def _tell_of_other_secrets(lake: Path, key: bytes) -> None:
     if others:
         click.echo(
             f"{lake}: was fed with another fingerprint secret before ({', '.join(others)}; now {present}), so that "
-            "callers without a key_id count twice. Set ERRATA_KEY_FILE to the old one, or ingest all logs into a new lake.",
+            "callers without a key_id count twice. Set ERRATA_KEY_FILE to the old one, or ingest all logs into a new "
+            "lake.",
             err=True,
         )
 

@@ -132,11 +132,11 @@ _CALLED: Final = (
 # Base64 and hexadecimal of printable ASCII, and of digits: what each letter may be follows from the bits of the bytes.
 _LETTER: Final = "[A-Za-z0-9+/_-]"
 _OF_TEXT: Final = f"(?:[I-Za-f][C-HS-Xi-ny-z0-3][ABEFIJMNQRUVYZcdghklopstwx014589]{_LETTER})"
-_OF_DIGITS: Final = "(?:[M-O][DTjz][AEIMQUYcgk][w-z0-5])"
+_OF_DIGITS: Final = "(?:[IK-O][CDSTijyz][AEIMQUYcgkosw048][go-rtw-z0-5])"  # and of what stands between them
 _BASE64: Final = f"(?:{_OF_TEXT}{{4}}|{_OF_DIGITS}{{2}})"
-_HEX: Final = r"\b(?:[2-7][0-9A-Fa-f]){10,}\b|(?:3[0-9]){7,}"
+_HEX: Final = r"\b(?:[2-7][0-9A-Fa-f]){10,}\b|(?:3[0-9]|2[0-9BDbd]){7,}"
 # An id is such a text by chance, too: of sixteen letters one in ten thousand, of twenty-four one in ten million.
-_IN_ID: Final = rf"{_OF_TEXT}{{6}}|{_OF_DIGITS}{{2}}|\b(?:[2-7][0-9A-Fa-f]){{12,}}\b|(?:3[0-9]){{7,}}"
+_IN_ID: Final = rf"{_OF_TEXT}{{6}}|{_OF_DIGITS}{{2}}|\b(?:[2-7][0-9A-Fa-f]){{12,}}\b|(?:3[0-9]|2[0-9BDbd]){{7,}}"
 _DATE: Final = r"\b((?:19|20)[0-9]{2})-([01][0-9])-([0-3][0-9])"
 _DAY_FIRST: Final = r"\b([0-3][0-9])-([01][0-9])-((?:19|20)[0-9]{2})\b"
 _UUID: Final = r"\b([0-9A-Fa-f]{8})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{4})-([0-9A-Fa-f]{12})\b"

@@ -98,12 +98,15 @@ def needles(part: str) -> set[bytes]:
     return {way.lower().encode() for way in ways}
 
 
+_HEAD: Final = 50  # more than detection looks at
+
+
 def lines(layout: Format) -> Iterator[bytes]:
-    """Lines of `layout`, made of its samples, each with something planted in one place."""
+    """Lines of `layout`: its samples, by which it is detected, then each with something planted in one place."""
     numbers = count()
+    yield from [str(sample["line"]).encode() for sample in layout.samples] * _HEAD
     for sample in layout.samples:
         line = str(sample["line"])
-        yield line.encode()
         record = _json(line)
         if record is None:
             yield from _in_text(layout, line, numbers)
