@@ -94,14 +94,21 @@ class Door:
         return {column: _spread(encoded, array) for column, array in zip(made, masked, strict=True)}
 
     def _masked(self, name: str, values: pa.Array) -> list[pa.Array]:
-        """`values` as each column that is made of them; a cheap look decides whether any of them needs masking."""
+        """`values` as each column that is made of them; a cheap look tells which need to be masked."""
         present = _present(values)
         suspect = self._suspect.get(name)
-        if suspect and not _is_any(suspect, present):
+        if suspect is None:
+            return self._run(name, present)
+        is_suspect = _are(suspect, present)
+        if not pc.any(is_suspect).as_py():
             return [present]
+        [masked] = self._run(name, present.filter(is_suspect))
+        return [pc.replace_with_mask(present, is_suspect, masked)]
+
+    def _run(self, name: str, values: pa.Array) -> list[pa.Array]:
         if name not in self._queries:
             self._queries[name] = Prepared(self._con, f"mask_{name}", _VALUES, partial(_mask_sql, self._made[name]))
-        rows = self._queries[name].run(pa.table({"value": present}))
+        rows = self._queries[name].run(pa.table({"value": values}))
         return [column.combine_chunks() for column in rows.columns]
 
 
@@ -111,10 +118,10 @@ def _present(values: pa.Array) -> pa.Array:
     return pc.if_else(is_missing, pa.scalar(None, pa.string()), values) if pc.any(is_missing).as_py() else values
 
 
-def _is_any(suspect: str, values: pa.Array) -> bool:
-    """Whether any of `values` matches, or is longer than an id may be: counted, a pattern would be slow to say so."""
-    longest = pc.max(pc.binary_length(values)).as_py() or 0
-    return longest > LONGEST_ID or bool(pc.any(pc.match_substring_regex(values, suspect)).as_py())
+def _are(suspect: str, values: pa.Array) -> pa.Array:
+    """Which of `values` match, or are longer than an id may be: counted, a pattern would be slow to say so."""
+    is_long = pc.greater(pc.binary_length(values), LONGEST_ID)
+    return pc.or_(is_long, pc.match_substring_regex(values, suspect)).fill_null(False)
 
 
 _MISSING: Final = pa.array(MISSING)
