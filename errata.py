@@ -3,6 +3,7 @@
 Knows which package answers to which command, and the exit codes; does no work of its own.
 """
 
+import re
 import sys
 from enum import IntEnum
 from importlib import import_module
@@ -135,10 +136,14 @@ def _exit_code(error: Exception) -> ExitCode | None:
 
 def _is_of_memory(error: Exception) -> bool:
     # DuckDB's class by its name: `errata --help` loads no engine.
-    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryException" or _NO_THREAD in str(error)
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryException"
+        or _NO_THREAD.search(str(error)) is not None
+    )
 
 
-_NO_THREAD: Final = "can't start new thread"
+_NO_THREAD: Final = re.compile("can't start new thread|launch worker thread")
 _NO_MEMORY: Final = (
     "expected more memory than this process may use; the lake is as its last commit left it. "
     "Free some or raise the limit (1 GiB is enough), then run the same command again."

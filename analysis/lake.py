@@ -123,7 +123,7 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
         draft.replace(database)
         _flush(database.parent)
     except (duckdb.OperationalError, duckdb.FatalException, OSError) as error:
-        reason = error.strerror if isinstance(error, OSError) else _one_line(error)
+        reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split()).rpartition(": ")[2]
         raise NotWritten(
             f"{database}: cannot be written: {reason}. It shows an earlier state of the lake; "
             "mend that and run the same command again."
@@ -158,7 +158,7 @@ def catalogue_of(lake: Path, catalog: Path | None = None) -> pa.Table:
 def snapshot_files(lake: Path) -> SnapshotFiles:
     """The data files of the lake's current snapshot; raises BadInput without a lake, LakeDamaged for a broken one."""
     root = table_path(lake)
-    if not root.exists():
+    if not any(root.glob("_delta_log/*.json")) and not any(root.glob("kind=*")):
         found = "has no table in it" if lake.exists() else "does not exist"
         raise BadInput(
             f"{lake}: expected a lake, but the folder {found}; make one with `errata ingest PATH... --lake {lake}`"

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -199,6 +200,9 @@ def rows_of(file: Path) -> pa.Table:
     try:
         return pq.ParquetFile(file).read()
     except (pa.ArrowException, OSError, ValueError) as error:
+        # A process that may not take more memory or threads says nothing of the file.
+        if isinstance(error, MemoryError) or "worker thread" in str(error):
+            raise
         raise LakeDamaged(f"{file}: cannot be read ({_one_line(error)}); restore it from a backup") from error
 
 
@@ -242,7 +246,7 @@ def commit(
     except (DeltaError, OSError) as error:
         _discard_if_unseen(lake, before, files)
         if isinstance(error, OSError) or "No space" in str(error) or "os error" in str(error):
-            raise NotWritten(f"{lake}: the commit failed: {_one_line(error)}. {_UNCHANGED}") from error
+            raise NotWritten(f"{lake}: the commit failed: {_reason(error)}. {_UNCHANGED}") from error
         raise
     try:
         flush_log(table_path(lake))
@@ -296,8 +300,9 @@ def _os_error(number: int) -> OSError:
 
 
 def _reason(error: Exception) -> str:
-    """What the file system said, in its own words where it was asked without an engine between."""
-    return error.strerror if isinstance(error, OSError) and error.strerror else _one_line(error)
+    """What the system said, in its own words where they can be told; engines put theirs around the number of it."""
+    number = re.search(r"(?:os error|errno) (\d+)", str(error), re.IGNORECASE)
+    return os.strerror(int(number[1])) if number else _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
