@@ -6,6 +6,7 @@ One process imports everything and runs nothing; it forks a process for each com
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -69,19 +70,28 @@ class Warm:
         self._from: IO[str] = process.stdout
         self._said = folder / f"said by {process.pid}"
 
-    def start(self, *arguments: object, fault: Fault | None = None, sources_a_commit: int = 1000) -> Running:
-        """`errata ARGUMENTS` as it runs; with a `fault` in it where `faults.c` is preloaded."""
+    def start(
+        self,
+        *arguments: object,
+        fault: Fault | None = None,
+        memory_mib: int | None = None,
+        sources_a_commit: int = 1000,
+    ) -> Running:
+        """`errata ARGUMENTS` as it runs; with a `fault` in it where `faults.c` is preloaded, and with no more than so
+        much memory besides what its imports take.
+        """
         job = {
             "arguments": [str(argument) for argument in arguments],
             "said": str(self._said),
             "fault": fault,
+            "memory_mib": memory_mib,
             "sources_a_commit": sources_a_commit,
         }
         return Running(self, int(self.asked(json.dumps(job))), self._said)
 
-    def run(self, *arguments: object, fault: Fault | None = None) -> Ended:
+    def run(self, *arguments: object, fault: Fault | None = None, memory_mib: int | None = None) -> Ended:
         """How `errata ARGUMENTS` ended."""
-        return self.start(*arguments, fault=fault).wait()
+        return self.start(*arguments, fault=fault, memory_mib=memory_mib).wait()
 
     def asked(self, line: str) -> str:
         """The answer of the process to `line`."""
@@ -127,6 +137,10 @@ def _run(job: dict[str, Any]) -> None:
         arm = ctypes.CDLL(None).arm_faults
         arm.argtypes = [ctypes.c_char_p] * 3 + [ctypes.c_long, ctypes.c_int]
         arm(*(part.encode() if isinstance(part, str) else part for part in job["fault"]))
+    if job["memory_mib"]:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        most = pages * resource.getpagesize() + (job["memory_mib"] << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
     code = 1
     try:
         pytest.MonkeyPatch().setattr(run, "_SOURCES_A_COMMIT", job["sources_a_commit"])
