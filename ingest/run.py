@@ -1,7 +1,7 @@
 """One ingest: which sources have something new, who parses them, and the commits that make them part of the lake.
 
 A source is known by its content: a fingerprint of its decompressed head and the bytes before the place where reading
-stopped. Its path, inode and times say nothing.
+stopped. Its inode and times say nothing, and its path only where the content leaves it open.
 """
 
 import hashlib
@@ -10,7 +10,7 @@ from bisect import bisect_right, insort
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
@@ -129,26 +129,49 @@ def ingest(
             last()
 
 
+@dataclass(frozen=True)
+class _End:
+    """Where a step of a source ended, and what the source was called then."""
+
+    fingerprint: str
+    head_bytes: int
+    to_byte: int
+    to_line: int
+    tail_hash: str
+    name: str
+
+    def is_behind(self, tail: bytes) -> bool:
+        """Whether `tail`, the last bytes before that place, is what was read there."""
+        return hashlib.sha256(tail).hexdigest() == self.tail_hash
+
+
+_END: Final = tuple(column.name for column in fields(_End))
+
+
 class Known:
     """What the ledger knows of sources, by stored content and by the head of the decompressed content."""
 
     def __init__(self, ledger: pa.Table) -> None:
         self._stored: set[str] = set()
-        self._by_head: dict[int, dict[str, dict[str, Any]]] = {}
+        self._by_head: dict[int, dict[str, list[_End]]] = {}
         self._sizes: list[int] = []
-        for step in ledger.to_pylist():
+        steps = ledger.select([*_END, "stored_hash", "lines"]).sort_by("to_byte")
+        for step in steps.to_pylist():
             if step["stored_hash"]:
                 self._stored.add(step["stored_hash"])
-            before = self._by_head.get(step["head_bytes"], {}).get(step["fingerprint"])
-            if before is None or step["to_byte"] > before["to_byte"]:
-                self._add(step["head_bytes"], step)
+            if step["lines"]:  # otherwise it says what was removed
+                end = _End(**{name: step[name] for name in _END})
+                self._of(end.head_bytes, end.fingerprint).append(end)
 
     def has_stored(self, digest: str) -> bool:
         """Whether a file with these very bytes has been read to its end."""
         return digest in self._stored
 
-    def find(self, reader: Reader) -> dict[str, Any] | None:
-        """The last step of the source that starts as what `reader` gives, which it moves on; the longest match wins."""
+    def find(self, reader: Reader) -> list[_End] | None:
+        """Where the steps of the source ended, in their order, that starts as what `reader` gives, which it moves on.
+
+        The longest match wins. None where no source does; no steps of one that this run has planned to read.
+        """
         found = None
         head, done = memoryview(reader.head), 0
         digest = hashlib.sha256()
@@ -168,12 +191,12 @@ class Known:
 
     def add(self, plan: Plan) -> None:
         """Remembers a source that this run has planned to read."""
-        self._add(plan.head_bytes, {"fingerprint": plan.fingerprint, "is_planned": True})
+        self._of(plan.head_bytes, plan.fingerprint).clear()
 
-    def _add(self, size: int, step: dict[str, Any]) -> None:
+    def _of(self, size: int, fingerprint: str) -> list[_End]:
         if size not in self._by_head:
             insort(self._sizes, size)
-        self._by_head.setdefault(size, {})[step["fingerprint"]] = step
+        return self._by_head.setdefault(size, {}).setdefault(fingerprint, [])
 
 
 def _plan(
@@ -208,41 +231,68 @@ def _plan_one(source: Source, name: str, known: Known) -> Plan | Step | None:
     with closing(Reader(source)) as reader:
         if not reader.head:
             return _empty(name, reader)
-        step = known.find(reader)
+        steps = known.find(reader)
     seen = len(reader.head), hashlib.sha256(reader.head).hexdigest()
-    if step is None:
+    if steps is None:
         return Plan(source, name, digest, seen[1], seen[0], *seen)
-    if "is_planned" in step:
+    if not steps:
         return None
-    told = Step(name, "known", f"nothing new since {step['to_byte']:,} bytes of it were read")
-    return _continue(source, name, digest, step, seen) or told
+    told = Step(name, "known", f"nothing new since {steps[-1].to_byte:,} bytes of it were read")
+    return _continue(source, name, digest, steps, seen) or told
 
 
 def _empty(name: str, reader: Reader) -> Step:
     return Step(name, "empty", "holds nothing that can be decompressed" if reader.is_cut else "empty")
 
 
-def _continue(source: Source, name: str, digest: str, step: dict[str, Any], seen: tuple[int, str]) -> Plan | None:
+def _continue(source: Source, name: str, digest: str, steps: list[_End], seen: tuple[int, str]) -> Plan | None:
     """Where a known source goes on, None where it has nothing new; another log with the same head is a new source."""
-    to_byte = step["to_byte"]
+    last = steps[-1]
     with closing(Reader(source)) as reader:
-        tail = reader.skip(to_byte)
-        if hashlib.sha256(tail).hexdigest() == step["tail_hash"]:
+        tail = reader.skip(last.to_byte)
+        if last.is_behind(tail):
             if not tail.endswith(b"\n"):
                 reader.skip_line_end()
             if not reader.take(1):
                 return None
-            known = step["fingerprint"], step["head_bytes"]
-            return Plan(source, name, digest, *known, *seen, to_byte, step["to_line"], tail)
-        if reader.position < to_byte:
-            # An older copy of the same log. No other has the same first 64 KiB, or all that there was of one.
-            return None
+            known = last.fingerprint, last.head_bytes
+            return Plan(source, name, digest, *known, *seen, last.to_byte, last.to_line, tail)
+        size = reader.position
+    shared, tail = _shared(source, steps)
+    if size < last.to_byte and _may_be_older(name, size, steps, shared):
+        return None
     with closing(Reader(source)) as reader:
         # Somewhere in these bytes it differs from the known one, so that they tell the two apart from now on.
         other = hashlib.sha256()
-        while passed := reader.take(min(to_byte - reader.position, 1 << 20)):
+        while passed := reader.take(min(size - reader.position, 1 << 20)):
             other.update(passed)
-    return Plan(source, name, digest, other.hexdigest(), to_byte, *seen)
+    begun = (shared.to_byte, shared.to_line, tail) if shared else ()
+    return Plan(source, name, digest, other.hexdigest(), size, *seen, *begun)
+
+
+def _shared(source: Source, steps: list[_End]) -> tuple[_End | None, bytes]:
+    """The last of `steps` that ended where `source` is still the same, and the bytes before that place."""
+    found, tail = None, b""
+    with closing(Reader(source)) as reader:
+        for step in steps:
+            passed = (tail + reader.skip(step.to_byte - reader.position))[-TAIL_BYTES:]
+            if reader.position < step.to_byte or not step.is_behind(passed):
+                break
+            found, tail = step, passed
+    return found, tail
+
+
+def _may_be_older(name: str, size: int, steps: list[_End], shared: _End | None) -> bool:
+    """Whether the `size` bytes of a log may be an older copy of what `steps` have read, up to `shared` at least.
+
+    Two logs have another head of 64 KiB, or of all that there was of one, unless they were joined or branched off.
+    What lies between two steps is not known, so that here a name counts: one under which the log was read until then,
+    and never since, is that of a log whose content became the beginning of another one.
+    """
+    reached = [step for step in steps if step.to_byte <= size]
+    if not reached or shared is not reached[-1]:
+        return not reached
+    return shared.name != name or name in {step.name for step in steps[len(reached) :]}
 
 
 def _groups(plans: list[Plan]) -> Iterator[list[Plan]]:

@@ -520,3 +520,56 @@ def test_a_dry_run_tells_an_empty_source_as_an_ingest_does(tmp_path: Path) -> No
         ("empty", "empty"),
         ("empty", "holds nothing that can be decompressed"),
     ]
+
+
+def grown(folder: Path, contents: dict[str, list[bytes]]) -> list[str]:
+    """The request ids in the lake, sorted, once the logs of these names have been read in this order."""
+    for name, lines in contents.items():
+        added([source(folder, name, log(lines))], folder / "lake")
+    return sorted(row["request_id"] or "" for row in requests(folder / "lake"))
+
+
+def test_a_log_goes_on_whose_content_became_the_beginning_of_another(tmp_path: Path) -> None:
+    first = [json_line(request_id="a_1"), json_line(request_id=..., msec=SECOND + 1), json_line(request_id="a_2")]
+    second = [json_line(request_id=f"b_{number}") for number in range(9)]
+    joined = [*first, *second]
+    more = [json_line(request_id="a_3"), json_line(request_id="a_4")]
+    ids = ["", "a_1", "a_2", *(f"b_{number}" for number in range(9))]
+    grown(tmp_path, {"a.log": first, "b.log": second, "all.log": joined})
+
+    assert grown(tmp_path, {"a.log": [*first, *more[:1]]}) == ["", "a_1", "a_2", "a_3", *ids[3:]]
+    assert grown(tmp_path, {"a.log": [*first, *more]}) == ["", "a_1", "a_2", "a_3", "a_4", *ids[3:]]
+    assert grown(tmp_path, {"a.log": first, "all.log": joined, "b.log": second}) == [
+        "",
+        "a_1",
+        "a_2",
+        "a_3",
+        "a_4",
+        *ids[3:],
+    ]
+    ledger = [(step["name"], step["first_line"], step["lines"], step["requests"]) for step in steps(tmp_path / "lake")]
+    assert sorted(ledger) == [
+        ("a.log", 1, 3, 3),
+        ("a.log", 4, 1, 1),
+        ("a.log", 5, 1, 1),
+        ("all.log", 4, 9, 0),
+        ("b.log", 1, 9, 9),
+    ]
+
+
+def test_a_log_that_branches_off_is_read_from_where_it_does(tmp_path: Path) -> None:
+    trunk = [json_line(request_id=...), json_line(request_id="t_1"), json_line(request_id="t_2")]
+    branch = [*trunk[:2], *(json_line(request_id=f"b_{number}") for number in range(3))]
+    for count in (1, 2, 3):
+        grown(tmp_path, {"a.log": trunk[:count]})
+
+    assert grown(tmp_path, {"b.log": branch}) == ["", "b_0", "b_1", "b_2", "t_1", "t_2"]
+
+
+def test_an_older_copy_adds_nothing_wherever_it_ends(tmp_path: Path) -> None:
+    lines = [json_line(request_id=..., msec=SECOND + number) for number in range(9)]
+    for count in (3, 6, 9):
+        grown(tmp_path, {"a.log": lines[:count]})
+
+    for count in range(3, 10):
+        assert grown(tmp_path, {f"{count}.log": lines[:count], "a.log": lines[:count]}) == [""] * 9
