@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ingest import lake as lakes
+from ingest.forget import FORGOTTEN
 from ingest.prepared import quoted
 from ingest.schema import table_path
 from ingest.writer import DataFile, Writer
@@ -84,8 +85,18 @@ GROUP BY suspect
 HAVING count(*) > 1
    AND bool_or(is_fresh)
 """
+# What an erasure has masked was something else in the log, which may be there still.
 _DOUBLED: Final = f"""
-WITH records AS (
+WITH suspected AS (
+    SELECT * REPLACE (
+        if(bool_or(contains(path, '{FORGOTTEN}')) OVER same_id, NULL, path) AS path,
+        if(bool_or(contains(user_agent, '{FORGOTTEN}')) OVER same_id, NULL, user_agent) AS user_agent
+    )
+    FROM seen
+    WHERE hash(request_id) IN (FROM suspects)
+    WINDOW same_id AS (PARTITION BY request_id)
+),
+records AS (
     SELECT
         is_fresh,
         filename,
@@ -96,8 +107,7 @@ WITH records AS (
             PARTITION BY {_RECORD}
             ORDER BY is_fresh, list_position($fresh, filename), filename, row
         ) AS place
-    FROM seen
-    WHERE hash(request_id) IN (FROM suspects)
+    FROM suspected
 )
 SELECT filename, row
 FROM records

@@ -169,3 +169,17 @@ def test_it_can_be_stopped_and_run_again(lake: Path, monkeypatch: pytest.MonkeyP
     assert not any(row["org_id"] == ORG for row in requests(lake))
     health = analysis.connect(lake).execute("SELECT bool_and(is_conserved) FROM ingest_health()").fetchall()
     assert health == [(True,)]
+
+
+def test_a_request_whose_mention_was_masked_is_known_when_it_is_shipped_again(lake: Path, tmp_path: Path) -> None:
+    forgotten(lake, of_org(ORG))
+    before = requests(lake)
+
+    mention = json_line(request_id="m1", uri=f"/v1/orgs/{ORG}/members", user_agent=f"sdk ({ORG},{ORG})")
+    other = json_line(request_id="m1", uri="/v1/orgs/org_1/members", msec=SECOND + 1)
+    (tmp_path / "tail.log").write_bytes(log([mention, other]))
+    [told] = ingest([Source("tail.log", tmp_path / "tail.log")], lake, KEY)
+
+    assert (told.progress.requests, told.progress.duplicates) == (1, 1)
+    assert [row["request_id"] for row in requests(lake)].count("m1") == 2
+    assert len(requests(lake)) == len(before) + 1
