@@ -1,0 +1,1 @@
+"""Laws that hold whatever happens to logs and to the lake, in whatever order."""
