@@ -21,8 +21,8 @@ from analysis import connect
 from ingest.schema import database_path
 from tests.crash.held import UNLIKE_THE_LEDGER
 
-_LONGEST_PAUSE_S: Final = 0.4
-_KEPT_FOR_LOOKS: Final = 15
+_LONGEST_PAUSE_S: Final = 3.0
+_KEPT_FOR_LOOKS: Final = 4
 
 
 @dataclass
