@@ -564,6 +564,7 @@ def test_a_log_that_branches_off_is_read_from_where_it_does(tmp_path: Path) -> N
         grown(tmp_path, {"a.log": trunk[:count]})
 
     assert grown(tmp_path, {"b.log": branch}) == ["", "b_0", "b_1", "b_2", "t_1", "t_2"]
+    assert grown(tmp_path, {"c.log": [trunk[0], json_line(request_id="c_1")]})[4:] == ["c_1", "t_1", "t_2"]
 
 
 def test_an_older_copy_adds_nothing_wherever_it_ends(tmp_path: Path) -> None:
