@@ -272,8 +272,8 @@ def test_explain_of_an_unknown_id_is_one_line(lake: Path) -> None:
 def test_status_has_a_row_for_each_source_with_the_sum_of_its_steps(lake: Path) -> None:
     assert run(status, "--lake", lake).stdout == (
         "source,gateway,lines,requests,errors,duplicates,rejects,skipped,removed,is_cut,first_ts,last_ts,ingested_at,source_id\n"
-        "new.log,caddy,7,4,3,2,1,false,2026-11-02T09:00:00Z,2026-11-04T09:00:00Z,2026-11-05T09:00:00Z,a\n"
-        "'-,envoy,0,0,0,0,0,false,,,2026-11-02T09:00:00Z,b\n"
+        "new.log,caddy,7,4,3,0,2,1,0,false,2026-11-02T09:00:00Z,2026-11-04T09:00:00Z,2026-11-05T09:00:00Z,a\n"
+        "'-,envoy,0,0,0,0,0,0,0,false,,,2026-11-02T09:00:00Z,b\n"
     )
 
 

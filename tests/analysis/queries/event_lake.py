@@ -59,7 +59,7 @@ def error(seconds: float, code: str | None, **fields: Any) -> Row:
 
 def source(source_id: str, **fields: Any) -> Row:
     """One step of the ledger."""
-    counts = dict.fromkeys(("lines", "requests", "errors", "rejects", "skipped"), 0)
+    counts = dict.fromkeys(("lines", "requests", "errors", "rejects", "skipped", "duplicates", "removed"), 0)
     step: Row = {"source_id": source_id, "name": f"{source_id}.log", "ingested_at": at(86_400)} | counts | fields
     return step | {"to_line": step["first_line"] + step["lines"] if "first_line" in step else None}
 

@@ -180,7 +180,8 @@ def _expected(
         reasons = Counter(row["reason"] for row in rejects if row["source_id"] == source_id)
         codes = Counter(row["code"] for row in rejects if row["source_id"] == source_id and row["code"])
         bodies = Counter(row["body_state"] for row in found if row["is_error"])
-        sums = {name: sum(step[name] for step in steps) for name in ("lines", "requests", "rejects", "skipped")}
+        parts = ("requests", "rejects", "skipped", "duplicates", "removed")
+        sums = {name: sum(step[name] for step in steps) for name in ("lines", *parts)}
         answer.append(
             sums
             | {f"{state}_bodies": bodies[state] for state in BODY_STATES}
@@ -188,7 +189,7 @@ def _expected(
                 "source_id": source_id,
                 "name": f"{source_id}.log",
                 "gateway": None,
-                "is_conserved": sums["lines"] == sums["requests"] + sums["rejects"] + sums["skipped"],
+                "is_conserved": sums["lines"] == sum(sums[name] for name in parts),
                 "is_cut": None,
                 "reject_reasons": _in_words(reasons),
                 "rejected_codes": _in_words(codes),
