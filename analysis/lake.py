@@ -119,9 +119,9 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
     try:
         draft.unlink(missing_ok=True)
         write_database(draft, files, catalogue)
-        _flush(draft)
+        flush(draft)
         draft.replace(database)
-        _flush(database.parent)
+        flush(database.parent)
     except (duckdb.OperationalError, duckdb.FatalException, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else " ".join(str(error).split()).rpartition(": ")[2]
         raise NotWritten(
@@ -329,7 +329,8 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Has a file, or the names in a folder, written to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

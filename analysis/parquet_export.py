@@ -14,6 +14,7 @@ from typing import Final
 import duckdb
 
 from analysis.damage import lake_errors, said
+from analysis.lake import flush
 from analysis.question import literal
 from ingest.schema import BadInput, NotWritten
 
@@ -45,7 +46,7 @@ def export_parquet(
         counts = _write(con, draft, view, since, until)
         _flush_tree(draft)
         draft.rename(out)
-        _flush(out.parent)
+        flush(out.parent)
     except (OSError, duckdb.IOException, duckdb.OutOfMemoryException) as error:
         told = said(error) if isinstance(error, duckdb.Error) else error.strerror
         raise NotWritten(
@@ -112,12 +113,4 @@ def _moment(moment: datetime) -> str:
 
 def _flush_tree(folder: Path) -> None:
     for path in (*folder.rglob("*"), folder):
-        _flush(path)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        flush(path)

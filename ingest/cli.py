@@ -17,22 +17,20 @@ Examples:
 """
 
 
-@click.command(epilog=_EPILOG)
-@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option(
-    "--lake",
-    type=click.Path(path_type=Path),
-    envvar="ERRATA_LAKE",
-    default=Path("lake"),
-    show_default=True,
-    show_envvar=True,
-    help="Folder of the lake; made where there is none.",
-)
-@click.option("--format", "format_name", metavar="NAME", help="Read all as this format; default: detect it.")
-@click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
-@click.option("--time-zone", metavar="NAME", help="Zone of times that carry none: Europe/Berlin; default: UTC.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse.")
-@click.option(
+def lake_option(told: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """The option --lake of a command that writes to one, with `told` for its help."""
+    return click.option(
+        "--lake",
+        type=click.Path(path_type=Path),
+        envvar="ERRATA_LAKE",
+        default=Path("lake"),
+        show_default=True,
+        show_envvar=True,
+        help=told,
+    )
+
+
+wait_option = click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(0),
@@ -41,6 +39,16 @@ Examples:
     metavar="SECONDS",
     help="How long to wait for another errata that writes to the lake.",
 )
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@lake_option("Folder of the lake; made where there is none.")
+@click.option("--format", "format_name", metavar="NAME", help="Read all as this format; default: detect it.")
+@click.option("--mapping", type=click.Path(path_type=Path), help="TOML file: columns to paths in JSON records.")
+@click.option("--time-zone", metavar="NAME", help="Zone of times that carry none: Europe/Berlin; default: UTC.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes that parse.")
+@wait_option
 @click.option("--dry-run", is_flag=True, help="Parse and count, write nothing.")
 @click.pass_obj
 def ingest(

@@ -130,17 +130,13 @@ def _rewritten(lake: Path, file: DataFile, doubled: list[int], counts: Counter[s
     """`file` as another one without the rows `doubled`, which are counted by source; none where nothing is left."""
     path = table_path(lake) / file.path
     writer = Writer(table_path(lake), file.day)
-    try:
-        with lakes.writes(lake):
-            rows = pq.ParquetFile(path).read()
-            counts.update(rows["source_id"].take(pa.array(doubled)).to_pylist())
-            is_kept = np.ones(len(rows), np.bool_)
-            is_kept[doubled] = False
-            if is_kept.any():
-                writer.add_again(file.kind, file.day, rows.filter(pa.array(is_kept)))
-            written = writer.close()
-    except BaseException:
-        writer.discard()
-        raise
+    with lakes.filling(lake, writer):
+        rows = pq.ParquetFile(path).read()
+        counts.update(rows["source_id"].take(pa.array(doubled)).to_pylist())
+        is_kept = np.ones(len(rows), np.bool_)
+        is_kept[doubled] = False
+        if is_kept.any():
+            writer.add_again(file.kind, file.day, rows.filter(pa.array(is_kept)))
+        written = writer.close()
     path.unlink()
     return written

@@ -39,7 +39,7 @@ from ingest.schema import (
     table_path,
     table_schema,
 )
-from ingest.writer import PARTITIONS, DataFile, flush
+from ingest.writer import PARTITIONS, DataFile, Writer, flush
 
 WAIT_S: Final = 600.0
 _LOOK_AGAIN_S: Final = 0.1
@@ -213,6 +213,17 @@ def writes(lake: Path) -> Iterator[None]:
         yield
     except (OSError, pa.ArrowException, duckdb.IOException, duckdb.OutOfMemoryException) as error:
         raise NotWritten(f"{lake}: cannot be written to: {_reason(error)}. {_UNCHANGED}") from error
+
+
+@contextmanager
+def filling(lake: Path, writer: Writer) -> Iterator[None]:
+    """As `writes`, while `writer` is given rows or closed: what it wrote is discarded where anything fails."""
+    try:
+        with writes(lake):
+            yield
+    except BaseException:
+        writer.discard()
+        raise
 
 
 _UNCHANGED: Final = "The lake is as it was before; run the same command again when that is mended."

@@ -117,25 +117,17 @@ def compact_day(lake: Path, kind: str, day: date) -> int:
             f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) ORDER BY {ORDERS[kind]}"  # noqa: S608 - paths are quoted
         )
         add_all(lake, writer, kind, day, rows)
-    try:
-        with lakes.writes(lake):
-            files = writer.close()
-    except BaseException:
-        writer.discard()
-        raise
+    with lakes.filling(lake, writer):
+        files = writer.close()
     lakes.commit(lake, files, replaced=[("kind", "=", kind), ("day", "=", day.isoformat())])
     return len(files)
 
 
 def add_all(lake: Path, writer: Writer, kind: str, day: date, rows: duckdb.DuckDBPyRelation) -> None:
     """Gives all `rows` to `writer`, a batch at a time; discards what it wrote where that fails."""
-    try:
-        with lakes.writes(lake):
-            for batch in rows.to_arrow_reader(_ROWS_A_BATCH):
-                writer.add_again(kind, day, pa.table(batch))
-    except BaseException:
-        writer.discard()
-        raise
+    with lakes.filling(lake, writer):
+        for batch in rows.to_arrow_reader(_ROWS_A_BATCH):
+            writer.add_again(kind, day, pa.table(batch))
 
 
 @contextmanager

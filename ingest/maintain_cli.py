@@ -9,27 +9,11 @@ from pathlib import Path
 
 import click
 
+from ingest.cli import lake_option, wait_option
+
 
 def _lake_options(command: Callable[..., None]) -> Callable[..., None]:
-    wait = click.option(
-        "--wait",
-        "wait_s",
-        type=click.FloatRange(0),
-        default=600,
-        show_default=True,
-        metavar="SECONDS",
-        help="How long to wait for another errata that writes to the lake.",
-    )
-    lake = click.option(
-        "--lake",
-        type=click.Path(path_type=Path),
-        envvar="ERRATA_LAKE",
-        default=Path("lake"),
-        show_default=True,
-        show_envvar=True,
-        help="Folder of the lake.",
-    )
-    return lake(wait(command))
+    return lake_option("Folder of the lake.")(wait_option(command))
 
 
 @click.command(

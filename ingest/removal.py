@@ -25,15 +25,11 @@ def replace_rows(lake: Path, replaced: lakes.Replaced, kept: Writer, removed: Re
 
     The caller holds the writer lock. Raises NotWritten and LakeDamaged.
     """
-    try:
+    with lakes.filling(lake, kept):
         steps = _steps(lakes.ledger(lake), removed, why)
-        with lakes.writes(lake):
-            if len(steps):
-                kept.add_steps(steps)
-            files = kept.close()
-    except BaseException:
-        kept.discard()
-        raise
+        if len(steps):
+            kept.add_steps(steps)
+        files = kept.close()
     lakes.commit(lake, files, replaced=replaced)
 
 

@@ -31,15 +31,11 @@ def upgrade(lake: Path) -> None:
     if lakes.version_of(table, table_path(lake)) == SCHEMA_VERSION:
         return
     writer = Writer(table_path(lake), date.min)
-    try:
-        with lakes.writes(lake):
-            for kind, columns in _CHANGED.items():
-                for path in lakes.paths_of(table, kind):
-                    writer.add_again(kind, lakes.day_of(path), lakes.in_schema(pq.ParquetFile(path).read(), columns))
-            files = writer.close()
-    except BaseException:
-        writer.discard()
-        raise
+    with lakes.filling(lake, writer):
+        for kind, columns in _CHANGED.items():
+            for path in lakes.paths_of(table, kind):
+                writer.add_again(kind, lakes.day_of(path), lakes.in_schema(pq.ParquetFile(path).read(), columns))
+        files = writer.close()
     lakes.commit(lake, files, replaced=[("kind", "in", list(_CHANGED))])
     set_version(lake)
 

@@ -105,7 +105,7 @@ def test_an_export_that_fails_leaves_nothing(lake: Path, tmp_path: Path, monkeyp
     def full(_: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(parquet_export, "_flush", full)
+    monkeypatch.setattr(parquet_export, "flush", full)
     with pytest.raises(NotWritten) as raised:
         exported(lake, tmp_path / "out")
 
