@@ -1,18 +1,23 @@
 """The questions: one SQL file each, its header for people and its macro for DuckDB.
 
 Knows the form of the files in `queries/` and how to ask one. Knows no lake: any connection with the views will do.
+What SQL is not the place for, exact tests and sentences, is done to a macro's rows by the judge of the same name in
+`analysis/judges/`, where there is one.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from graphlib import TopologicalSorter
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 
 from analysis.damage import lake_errors, said
 from analysis.moments import utc_moment
@@ -28,7 +33,7 @@ _VALUE_ERRORS: Final = (
     duckdb.OutOfRangeException,
 )
 _MACRO: Final = re.compile(r"CREATE\s+OR\s+REPLACE\s+MACRO\s+(\w+)\s*\(", re.IGNORECASE)
-_HEADER: Final = re.compile(r"--\s?(?P<key>title|asks|chart|columns|param\s+(?P<param>\w+))\s*:\s*(?P<text>.*)")
+_HEADER: Final = re.compile(r"--\s?(?P<key>title|asks|codes|chart|columns|param\s+(?P<param>\w+))\s*:\s*(?P<text>.*)")
 _COLUMN: Final = re.compile(r"--\s+(?P<name>\w+):\s*(?P<text>.*)")
 _CONTINUED: Final = re.compile(r"--\s{2,}(?P<text>\S.*)")
 _CHART: Final = re.compile(r"(?P<kind>bar|stacked|line)\((?P<columns>\w+(?:\s*,\s*\w+)+)\)")
@@ -39,6 +44,9 @@ _LITERALS: Final = (
     (re.compile(r"INTERVAL\b.*", re.IGNORECASE), "INTERVAL"),
 )
 _CHART_COLUMNS: Final = {"bar": (2,), "line": (2, 3), "stacked": (3,)}
+
+Judge = Callable[[pa.Table, Mapping[str, object]], pa.Table]
+"""From the rows of a question's macro, and every parameter of it by name, to the rows of its answer."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,15 @@ class Parameter:
         if self.name in ("since", "until"):
             return "TIMESTAMP"
         return next((sql_type for literal, sql_type in _LITERALS if literal.fullmatch(self.default)), "VARCHAR")
+
+    @property
+    def default_value(self) -> object:
+        """The default as `_bindable` gives it: None for NULL, a string without its quotes."""
+        if self.default.upper() == "NULL":
+            return None
+        if self.sql_type == "BOOLEAN":
+            return self.default.lower() == "true"
+        return _bindable(self, self.default.strip("'").replace("''", "'"))
 
 
 @dataclass(frozen=True)
@@ -77,7 +94,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class Question:
-    """What a person reads about one question, and the SQL that defines its macro. `chart` is None for a plain table."""
+    """What a person reads about one question, and the SQL that defines its macro.
+
+    `codes` are those of the catalogue that it is the answer for; `chart` is None for a plain table.
+    """
 
     name: str
     title: str
@@ -86,6 +106,7 @@ class Question:
     parameters: tuple[Parameter, ...]
     columns: tuple[ResultColumn, ...]
     sql: str
+    codes: tuple[str, ...] = ()
 
 
 @cache
@@ -122,9 +143,22 @@ def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> d
     arguments = ", ".join(f"{key} := ${key}::{known[key].sql_type}" for key in bound)
     try:
         with lake_errors():
-            return con.sql(f"FROM {name}({arguments})", params=bound).materialize()
+            rows = con.sql(f"FROM {name}({arguments})", params=bound).materialize()
     except _VALUE_ERRORS as error:
         raise BadInput(f"{name}: {said(error)}") from error
+    judge = judge_of(name)
+    if judge is None:
+        return rows
+    defaults = {parameter.name: parameter.default_value for parameter in question.parameters}
+    return con.from_arrow(judge(rows.to_arrow_table(), defaults | bound)).materialize()
+
+
+def judge_of(name: str) -> Judge | None:
+    """The judge of a question, None for one whose macro is the whole answer; statistics load when it is called."""
+    if find_spec(f"analysis.judges.{name}") is None:
+        return None
+    judge: Judge = import_module(f"analysis.judges.{name}").judge
+    return judge
 
 
 def call(question: Question, parameters: Mapping[str, object]) -> str:
@@ -167,7 +201,9 @@ def read_question(path: Path) -> Question:
             section[key] += " " + continued["text"]
             continue
         else:
-            raise ValueError(f"{place}: expected title, asks, chart, param NAME or columns, each followed by a colon")
+            raise ValueError(
+                f"{place}: expected title, asks, codes, chart, param NAME or columns, each followed by a colon"
+            )
         if key in section:
             raise ValueError(f"{place}: {key} is there twice")
         section[key] = text.strip()
@@ -189,6 +225,7 @@ def read_question(path: Path) -> Question:
         parameters=tuple(Parameter(key, default, meanings[key]) for key, default in defaults.items()),
         columns=tuple(ResultColumn(name, meaning) for name, meaning in columns.items()),
         sql=sql,
+        codes=tuple(re.split(r"\s*,\s*", texts["codes"])) if "codes" in texts else (),
     )
 
 

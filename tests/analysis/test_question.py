@@ -1,14 +1,17 @@
 """The question files and how they are asked: the form of every file, and what a wrong question or value is told."""
 
 import re
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Final
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 import analysis
+import analysis.judges
 from analysis.cli import ask
 from analysis.lake import VIEWS
 from analysis.question import FOLDER, Chart, Parameter, Question, ResultColumn, call, read_question
@@ -184,7 +187,7 @@ def test_a_file_is_read_with_its_continued_lines_and_defaults(tmp_path: Path) ->
 HEADER: Final = "-- title: T\n-- asks: A?\n-- chart: none\n-- columns:\n--   a: b\n"
 BODY: Final = "CREATE OR REPLACE MACRO broken() AS TABLE SELECT 1 AS a ORDER BY a;\n"
 MALFORMED = [
-    pytest.param(f"-- titel: T\n{BODY}", ":1: expected title, asks, chart", id="unknown key"),
+    pytest.param(f"-- titel: T\n{BODY}", ":1: expected title, asks, codes, chart", id="unknown key"),
     pytest.param(f"-- title: T\nsome SQL\n{BODY}", ":1: the header has no asks", id="no asks"),
     pytest.param(f"-- title: T\n-- title: U\n{BODY}", ":2: title is there twice", id="twice"),
     pytest.param(f"{HEADER}--   a: c\n{BODY}", ":6: a is there twice", id="column twice"),
@@ -306,3 +309,37 @@ def test_a_wrong_question_or_value_is_told_in_one_line(
         analysis.answer(con, name, **parameters)
 
     assert "\n" not in str(raised.value)
+
+
+def test_the_codes_of_a_question_are_those_of_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "broken.sql"
+    path.write_text(f"-- codes: not_found, opted_out\n{HEADER}{BODY}")
+
+    assert read_question(path).codes == ("not_found", "opted_out")
+
+
+@pytest.mark.parametrize(
+    ("default", "value"),
+    [("NULL", None), ("20", 20), ("0.05", 0.05), ("TRUE", True), ("'it''s'", "it's")],
+)
+def test_a_default_is_known_as_a_value(default: str, value: object) -> None:
+    assert Parameter("p", default, "").default_value == value
+
+
+def test_a_judge_sees_the_rows_of_the_macro_and_every_parameter(
+    empty: duckdb.DuckDBPyConnection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judge(evidence: pa.Table, parameters: Mapping[str, object]) -> pa.Table:
+        assert evidence.column_names == [column.name for column in analysis.questions()["errors_by_org"].columns]
+        return pa.table({name: [str(value)] for name, value in parameters.items()})
+
+    monkeypatch.setattr("analysis.question.judge_of", lambda _name: judge)
+    answer = analysis.answer(empty, "errors_by_org", for_org="org_a").to_arrow_table().to_pylist()
+
+    assert [(row["for_org"], row["since"]) for row in answer] == [("org_a", "None")]
+
+
+def test_every_judge_has_a_question() -> None:
+    judges = {path.stem for path in Path(analysis.judges.__file__).parent.glob("*.py")} - {"__init__"}
+
+    assert judges <= set(NAMES)
