@@ -16,7 +16,19 @@ from typing import Any, Final
 
 import click
 
-from benchmarks.traffic import credentials, everyday, leaks, misuse, trouble
+from benchmarks.traffic import (
+    accounts,
+    credentials,
+    everyday,
+    leaks,
+    limits,
+    misuse,
+    near_misses,
+    regressions,
+    strangers,
+    tempers,
+    trouble,
+)
 from benchmarks.traffic.access_log import Write, file_name, line_of, opened
 from benchmarks.traffic.clock import DAY, HOUR, SECOND, Window, day_of, iso
 from benchmarks.traffic.leaks import Interruption, interruptions
@@ -25,6 +37,16 @@ from benchmarks.traffic.stage import Stage
 from benchmarks.traffic.truth import Truth, truth_line
 
 SCENES: Final = (*everyday.SCENES, *trouble.SCENES, *credentials.SCENES, *misuse.SCENES, *leaks.SCENES)
+# What judges are tried on besides. The sample logs do without: they are there to be read, and small.
+MORE_SCENES: Final = (
+    *tempers.SCENES,
+    *limits.SCENES,
+    *accounts.SCENES,
+    *strangers.SCENES,
+    *regressions.SCENES,
+    *near_misses.SCENES,
+)
+STORIES: Final = {"sample": SCENES, "full": (*SCENES, *MORE_SCENES)}
 # logrotate comes a little after midnight, so a file starts with the last lines of the day before.
 ROTATION_MS: Final = 7 * SECOND
 SKIPPED: Final = "blank"
@@ -34,6 +56,9 @@ SKIPPED: Final = "blank"
 class Plan:
     """What to generate: days from `first_day`, the last of them of `last_day_hours`, with `scale` times the customers.
 
+    `story` is sample, what sample_logs tell, or full: more behaviour, its rates and hours drawn from the seed, more
+    that only looks bad, and a truth that tells of each request in full.
+
     The planted behaviour needs five days and a Friday to begin with; days beyond them bring nothing new.
     """
 
@@ -42,6 +67,7 @@ class Plan:
     days: int = 5
     last_day_hours: float = 24.0
     scale: float = 1.0
+    story: str = "sample"
 
     @property
     def window(self) -> Window:
@@ -58,7 +84,7 @@ def generate(folder: Path, plan: Plan) -> dict[str, Any]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     stage = Stage(plan.seed, plan.window, plan.scale)
-    for scene in SCENES:
+    for scene in STORIES[plan.story]:
         scene(stage)
     truth, files = Truth(stage.incidents), LogFiles(folder, plan)
     with opened(folder / "truth.ndjson.gz") as write_truth, files:
@@ -68,7 +94,7 @@ def generate(folder: Path, plan: Plan) -> dict[str, Any]:
                 truth.private.update(entry.private)
             else:
                 files.write(entry.end_ms, line_of(entry), "request")
-                write_truth(truth_line(entry) + b"\n")
+                write_truth(truth_line(entry, in_full=plan.story == "full") + b"\n")
                 truth.count(entry)
     kinds = sum((Counter(file) for file in files.kinds.values()), Counter[str]())
     told = {
@@ -156,8 +182,9 @@ def write_json(path: Path, value: object) -> None:
 @click.option(
     "--scale", type=click.FloatRange(min=0), default=Plan.scale, show_default=True, help="Times the customers."
 )
-def main(out: Path, seed: int, first_day: datetime, days: int, last_day_hours: float, scale: float) -> None:
-    told = generate(out, Plan(seed, first_day.date(), days, last_day_hours, scale))
+@click.option("--story", type=click.Choice(tuple(STORIES)), default=Plan.story, show_default=True)
+def main(out: Path, seed: int, first_day: datetime, days: int, last_day_hours: float, scale: float, story: str) -> None:
+    told = generate(out, Plan(seed, first_day.date(), days, last_day_hours, scale, story))
     click.echo(f"{told['lines']} lines, {told['requests']} requests, {told['errors']} errors in {out}", err=True)
 
 

@@ -20,7 +20,7 @@ HOST: Final = "api.textwire.example"
 
 def line_of(reply: Reply) -> bytes:
     """The request's line, without its end. Bytes of a path that are not UTF-8 stay as they came."""
-    call, refusal = reply.call, reply.refusal
+    call, refusal, ended_ms = reply.call, reply.refusal, reply.logged_ms
     key = call.client.key if reply.is_from_api else None
     seconds = f"{reply.latency_ms // SECOND}.{reply.latency_ms % SECOND:03}"
     retry_after = str(refusal.retry_after_s) if refusal and refusal.retry_after_s is not None else ""
@@ -28,7 +28,7 @@ def line_of(reply: Reply) -> bytes:
     size = call.endpoint.size if reply.status < 300 else len(body)
     kept = body[:KEPT_BODY_BYTES].decode(errors="ignore") if reply.upstream_status else ""
     return (
-        f'{{"time":"{second_of(reply.end_ms)}+00:00","msec":{reply.end_ms // SECOND}.{reply.end_ms % SECOND:03}'
+        f'{{"time":"{second_of(ended_ms)}+00:00","msec":{ended_ms // SECOND}.{ended_ms % SECOND:03}'
         f',"remote_addr":"{call.client.ip}","method":"{call.endpoint.method}","host":"{HOST}"'
         f',"uri":{json_string(call.path)},"args":{json_string(call.args)},"status":{reply.status}'
         f',"bytes_sent":{size},"request_time":{seconds},"upstream_time":"{seconds if reply.upstream_status else ""}"'

@@ -2,7 +2,7 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -12,13 +12,31 @@ from benchmarks.traffic.clock import MINUTE, SECOND, Window
 UNKEYED_PER_MINUTE: Final = 20
 
 
+FAULT: Final = Refusal("internal_error", "Something went wrong on our side. Support can find it by the request id.")
+
+
 @dataclass(frozen=True)
 class Outage:
-    """A window in which the API fails a share of the calls of one endpoint."""
+    """A window in which the API fails a share of the calls of one endpoint, with whatever `refusal` says."""
 
     window: Window
     endpoint: Endpoint
     share: float
+    refusal: Refusal = FAULT
+
+
+@dataclass(frozen=True)
+class Drift:
+    """A window in which the API breaks its contract in one way when it answers one endpoint with `code`.
+
+    `way` is status (then `status` is sent), no_request_id, docs_url, no_envelope or no_retry_after.
+    """
+
+    window: Window
+    endpoint: Endpoint
+    code: str
+    way: str
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,7 @@ class Api:
 
     def __init__(self, rng: Random) -> None:
         self.outages: list[Outage] = []
+        self.drifts: list[Drift] = []
         self.sent: dict[str, deque[int]] = {}  # the latest message numbers of each organisation
         self.read: deque[tuple[int, str]] = deque(maxlen=500)  # messages that their owners have read, with the owner
         self._rng = rng
@@ -43,7 +62,7 @@ class Api:
 
     def answer(self, call: Call, now_ms: int) -> Answer:
         """What the API says to `call` when it arrives at `now_ms`."""
-        refusal = self._refusal(call, now_ms)
+        refusal = self._drifted(call, self._refusal(call, now_ms), now_ms)
         latency_ms = self._latency_ms(call, refusal)
         if refusal is None:
             self._remember(call, now_ms + latency_ms)
@@ -61,10 +80,18 @@ class Api:
         """(content, end of its processing) of the accepted call with this call's key and Idempotency-Key."""
         return self._bodies.get((key_of(call.client).key_id, call.idempotency_key))
 
-    def is_failing(self, call: Call, now_ms: int) -> bool:
-        """Whether this call meets an outage, or the rare fault of a quiet day."""
-        share = next((o.share for o in self.outages if o.endpoint is call.endpoint and now_ms in o.window), 0.0004)
-        return self._rng.random() < share
+    def fault(self, call: Call, now_ms: int) -> Refusal | None:
+        """What the API answers where this call meets an outage, or the rare fault of a quiet day."""
+        met = next((o for o in self.outages if o.endpoint is call.endpoint and now_ms in o.window), None)
+        share, refusal = (met.share, met.refusal) if met else (0.0004, FAULT)
+        return refusal if self._rng.random() < share else None
+
+    def _drifted(self, call: Call, refusal: Refusal | None, now_ms: int) -> Refusal | None:
+        for drift in self.drifts:
+            if refusal and refusal.code == drift.code and call.endpoint is drift.endpoint and now_ms in drift.window:
+                retry_after_s = None if drift.way == "no_retry_after" else refusal.retry_after_s
+                return replace(refusal, drift=drift.way, status=drift.status, retry_after_s=retry_after_s)
+        return refusal
 
     def _refusal(self, call: Call, now_ms: int) -> Refusal | None:
         for check in CHECKS:
@@ -140,6 +167,13 @@ def _key_limit(api: Api, call: Call, now_ms: int) -> Refusal | None:
     return Refusal("rate_limited", message, retry_after_s=wait_s)
 
 
+def _org_limit(api: Api, call: Call, now_ms: int) -> Refusal | None:
+    org = key_of(call.client).org
+    wait_s = api.seconds_until_allowed(org.org_id, org.per_minute, now_ms) if org.per_minute else None
+    message = f"Organization {org.org_id} may make {org.per_minute} requests a minute. Retry after {wait_s} seconds."
+    return None if wait_s is None else Refusal("rate_limited", message, retry_after_s=wait_s)
+
+
 def _scope_level(_api: Api, call: Call, _now_ms: int) -> Refusal | None:
     if not (key_of(call.client).is_personal and call.endpoint.is_organization_only):
         return None
@@ -155,9 +189,7 @@ def _scope(_api: Api, call: Call, now_ms: int) -> Refusal | None:
 
 
 def _outage(api: Api, call: Call, now_ms: int) -> Refusal | None:
-    if not api.is_failing(call, now_ms):
-        return None
-    return Refusal("internal_error", "Something went wrong on our side. Support can find it by the request id.")
+    return api.fault(call, now_ms)
 
 
 def _validation(_api: Api, call: Call, _now_ms: int) -> Refusal | None:
@@ -215,6 +247,7 @@ CHECKS: Final[tuple[Callable[[Api, Call, int], Refusal | None], ...]] = (
     _key_known,
     _key_retired,
     _key_limit,
+    _org_limit,
     _scope_level,
     _scope,
     _outage,

@@ -68,13 +68,17 @@ def unknown_route(method: str, path: str) -> Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class Org:
-    """A customer. `unfunded` are the windows in which its balance is too low for a send."""
+    """A customer. `unfunded` are the windows in which its balance is too low for a send.
+
+    `per_minute` is a limit that its keys share, in the minutes of the clock.
+    """
 
     org_id: str
     approved_ms: int = 0
     unfunded: tuple[Window, ...] = ()
     do_not_contact: tuple[str, ...] = ()
     opted_out: tuple[str, ...] = ()
+    per_minute: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,23 +96,32 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A program that calls the API. Without `key` the API does not know `presented`, which may be empty."""
+    """A program that calls the API. Without `key` the API does not know `presented`, which may be empty.
+
+    `node_skew_ms` is what the clock of the second gateway node is ahead that logs every other of its requests.
+    """
 
     persona: str
     key: Key | None
     ip: str
     user_agent: str
     presented: str = ""
+    node_skew_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why the API says no: an error code with what the envelope holds."""
+    """Why the API says no: an error code with what the envelope holds.
+
+    `drift` is how the answer breaks the contract, see Drift in `api`; `status` is sent in place of the code's own.
+    """
 
     code: str
     message: str
     details: tuple[tuple[str, str], ...] = ()
     retry_after_s: int | None = None
+    drift: str = ""
+    status: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,16 @@ class Reply:
         return self.start_ms + self.latency_ms
 
     @property
+    def code(self) -> str | None:
+        """The code that the response names."""
+        return self.refusal.code if self.refusal and self.refusal.drift != "no_envelope" else None
+
+    @property
+    def logged_ms(self) -> int:
+        """Its end by the clock of the gateway node that logged it."""
+        return self.end_ms + (self.call.client.node_skew_ms if self.seq % 2 else 0)
+
+    @property
     def is_from_api(self) -> bool:
         return self.request_id != ""
 
@@ -120,19 +130,24 @@ class Simulation:
         patience_ms = call.timeout_ms or GATEWAY_TIMEOUT_MS
         if answer.latency_ms > patience_ms:
             return (499, "-", patience_ms, None) if call.timeout_ms else (504, "504", patience_ms, None)
-        status = call.endpoint.status if answer.refusal is None else STATUS[answer.refusal.code]
+        refusal = answer.refusal
+        status = call.endpoint.status if refusal is None else refusal.status or STATUS[refusal.code]
         return status, str(status), answer.latency_ms, answer.refusal
 
 
 def envelope(refusal: Refusal, request_id: str, *, is_twice: bool = False) -> str:
     """The v1 error envelope as the API sends it; `is_twice` is a client library's proxy that encodes it once more."""
+    if refusal.drift == "no_envelope":
+        return '{"error":"unexpected"}'
     body: dict[str, object] = {
         "object": "error",
         "code": refusal.code,
         "message": refusal.message,
         "request_id": request_id,
-        "docs_url": DOCS_URL + refusal.code,
+        "docs_url": DOCS_URL + ("general" if refusal.drift == "docs_url" else refusal.code),
     }
+    if refusal.drift == "no_request_id":
+        del body["request_id"]
     if refusal.details:
         body["details"] = [{"field": field, "issue": issue} for field, issue in refusal.details]
     text = msgspec.json.encode(body).decode()

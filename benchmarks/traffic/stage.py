@@ -19,7 +19,8 @@ class Incident:
     """What a good answer finds, or for a near miss must not find.
 
     `question` is the name of the question that should find it, `verdict` what it should say; `codes` are the error
-    codes that make it up, empty where any error does.
+    codes that make it up, empty where any error does, and `route` (GET /v1/numbers) where it
+    is on one alone.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Incident:
     window: Window
     codes: tuple[str, ...] = ()
     is_near_miss: bool = False
+    route: str = ""
 
 
 @dataclass
@@ -90,10 +92,17 @@ class Stage:
             self.sim.start(work_off(self.sim, moments, make_call, pacing))
 
     def plant(
-        self, name: str, question: str, verdict: str, *clients: Client, window: Window, codes: tuple[str, ...] = ()
+        self,
+        name: str,
+        question: str,
+        verdict: str,
+        *clients: Client,
+        window: Window,
+        codes: tuple[str, ...] = (),
+        route: str = "",
     ) -> None:
         """Note what should be found."""
-        self.incidents.append(Incident(name, question, verdict, clients, window, codes))
+        self.incidents.append(Incident(name, question, verdict, clients, window, codes, route=route))
 
     def plant_near_miss(self, name: str, question: str, verdict: str, *clients: Client, window: Window) -> None:
         """Note what looks like `verdict` of `question` and is not."""

@@ -24,8 +24,8 @@ class Cell:
         """Take in one more request."""
         self.requests += 1
         self.errors += reply.status >= 400
-        if reply.refusal is not None:
-            self.codes[reply.refusal.code] += 1
+        if reply.code is not None:
+            self.codes[reply.code] += 1
 
     def as_json(self) -> dict[str, Any]:
         """The counts, codes by name."""
@@ -45,11 +45,10 @@ class Outcome:
     def count(self, reply: Reply) -> None:
         """Take in one more request of one of its clients."""
         incident = self.incident
-        if reply.start_ms not in incident.window:
+        if reply.start_ms not in incident.window or incident.route not in ("", route_of(reply)):
             return
         self.requests += 1
-        code = reply.refusal.code if reply.refusal else None
-        if code in incident.codes or (not incident.codes and reply.status >= 400):
+        if reply.code in incident.codes or (not incident.codes and reply.status >= 400):
             self.errors += 1
             self.first_ms = reply.end_ms if self.first_ms is None else self.first_ms
             self.last_ms = reply.end_ms
@@ -70,6 +69,7 @@ class Outcome:
             "start": iso(incident.window.start_ms),
             "end": iso(incident.window.end_ms),
             "codes": list(incident.codes),
+            **({"route": incident.route} if incident.route else {}),
             "requests": self.requests,
             "errors": self.errors,
             "first": None if self.first_ms is None else iso(self.first_ms),
@@ -96,12 +96,12 @@ class Truth:
         """Take in one more request; organisation and key are those that the log names."""
         call, key = reply.call, reply.call.client.key if reply.is_from_api else None
         names = {
-            "day": day_of(reply.end_ms),
-            "code": reply.refusal.code if reply.refusal else "null",
+            "day": day_of(reply.logged_ms),
+            "code": reply.code or "null",
             "status": str(reply.status),
             "org": key.org.org_id if key else "null",
             "key": key.key_id if key else "null",
-            "route": f"{call.endpoint.method} {call.endpoint.route}" if call.path else "null",
+            "route": route_of(reply),
             "persona": call.client.persona,
         }
         for name, value in names.items():
@@ -124,8 +124,17 @@ class Truth:
         return {**self._all.as_json(), "hard_to_read": dict(sorted(self.oddities.items())), **cells, "incidents": met}
 
 
-def truth_line(reply: Reply) -> bytes:
-    """The request as its client knows it, without what is absent; `key_id` and `org` also where the log has none."""
+def route_of(reply: Reply) -> str:
+    """Method and route, such as GET /v1/messages/{id}."""
+    call = reply.call
+    return f"{call.endpoint.method} {call.endpoint.route}" if call.path else "null"
+
+
+def truth_line(reply: Reply, *, in_full: bool = False) -> bytes:
+    """The request as its client knows it, without what is absent; `key_id` and `org` also where the log has none.
+
+    `in_full` says what was asked and how long it took, too, under the names of the capture's truth.
+    """
     call, key = reply.call, reply.call.client.key
     told = {
         "seq": reply.seq,
@@ -138,7 +147,17 @@ def truth_line(reply: Reply) -> bytes:
         "key_id": key.key_id if key else None,
         "org": key.org.org_id if key else None,
         "status": reply.status,
-        "code": reply.refusal.code if reply.refusal else None,
+        "code": reply.code,
     }
+    if in_full:
+        told |= {
+            "latency_ms": reply.latency_ms,
+            "client_ip": call.client.ip,
+            "method": call.endpoint.method,
+            "path": call.path.encode(errors="backslashreplace").decode(),
+            "route": call.endpoint.route,
+            "idempotency_key": call.idempotency_key or None,
+            "retry_after": reply.refusal.retry_after_s if reply.refusal else None,
+        }
     present = {name: value for name, value in told.items() if value is not None}
     return msgspec.json.encode(present)
