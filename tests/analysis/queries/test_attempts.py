@@ -222,7 +222,7 @@ def _walk(intent: tuple[Any, ...], rows: list[Row]) -> list[Row]:
             chains.append([])
         chains[-1].append(attempt)
         leader = row if is_alone else leader
-        last_end_us = max(_end_us(row), last_end_us or 0)
+        last_end_us = _end_us(row) if last_end_us is None else max(_end_us(row), last_end_us)
     return [
         row
         | dict(zip(("caller", "method", "intent_path", "intent_token"), intent, strict=True))
