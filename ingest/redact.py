@@ -21,7 +21,15 @@ from ingest.formats import MISSING
 from ingest.prepared import Prepared, quoted
 from ingest.schema import DETAILS, REQUESTS
 from ingest.settings import ClientIp
-from ingest.shapes import LONGEST_ID, SUSPICIOUS_ID, SUSPICIOUS_PATH, UNSAFE_ID, UNSAFE_PATH, mask_texts
+from ingest.shapes import (
+    LONGEST_ID,
+    PLACEHOLDER_KEY,
+    SUSPICIOUS_ID,
+    SUSPICIOUS_PATH,
+    UNSAFE_ID,
+    UNSAFE_PATH,
+    mask_texts,
+)
 
 _ADDRESS: Final = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*"
 _NO_IPV4: Final = r"[^0-9.]|[0-9]{4}|^[0-9]*(?:\.[0-9]*){0,2}$|^[0-9]*(?:\.[0-9]*){4}|^\.|\.$|\.\."
@@ -47,8 +55,10 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
         CREATE OR REPLACE MACRO redact_path(value, folded) AS
             CASE WHEN regexp_matches(value, {quoted(SUSPICIOUS_PATH)}) AND ({is_unsafe})
                 THEN route_of(value, folded) || '#' || left(keyed_hash(value), 12) ELSE value END;
+        CREATE OR REPLACE MACRO bare_key(value) AS regexp_replace(value, '^(?i:bearer|basic|token|apikey) +', '');
         CREATE OR REPLACE MACRO key_hash(value) AS
-            keyed_hash(regexp_replace(value, '^(?i:bearer|basic|token|apikey) +', ''));
+            CASE WHEN regexp_full_match(bare_key(value), {quoted(PLACEHOLDER_KEY)}) THEN 'placeholder-' ELSE '' END
+            || keyed_hash(bare_key(value));
         CREATE OR REPLACE MACRO address(value) AS
             CASE WHEN length(value) <= 45 AND regexp_full_match(value, {quoted(_ADDRESS)}) THEN value END;
         CREATE OR REPLACE MACRO http_method(value) AS

@@ -37,7 +37,11 @@ REQUEST_COLUMNS: Final = (
     Column("org_id", pa.string(), "", "organisation of the caller, where the gateway logs it"),
     Column("key_id", pa.string(), "", "id of the API key, where the gateway logs it; never the key"),
     Column(
-        "key_hash", pa.string(), "", "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented"
+        "key_hash",
+        pa.string(),
+        "",
+        "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented; placeholder- before it where that"
+        " was no key but a name or an example of one: YOUR_API_KEY",
     ),
     Column("client_ip", pa.string(), "", "address of the client as the gateway saw it"),
     Column("user_agent", pa.string(), "", "User-Agent of the client, redacted"),

@@ -211,6 +211,14 @@ SUSPICIOUS_PATH: Final = (
 )
 """As `SUSPICIOUS`, for `UNSAFE_PATH`."""
 
+PLACEHOLDER_KEY: Final = (
+    r"(?i)[^a-z0-9]*(?:(?:your|my|the|insert|enter|replace|put|add|paste|use|set|with|here|goes|api|app|secret|access|auth"
+    r"|private|public|live|prod|integration|client|service|bearer|key|token|password|credentials?|value|string|process|env"
+    r"|test|testing|demo|sample|example|dummy|fake|foo|bar|baz|placeholder|change|me|todo|tbd|fixme|undefined|null|none|nil"
+    r"|nan|true|false|object|empty|missing|unset|default|sk|pk|x{3,}|0{4,}|1234(?:5678?9?0?)?|abc(?:def)?(?:123)?)[^a-z0-9]*)+"
+)
+"""What a presented key is, whole, that is only the name of one, an example or an empty variable: YOUR_API_KEY."""
+
 _UNICODE: Final = re.compile(r"\\+u([0-9A-Fa-f]{4})|\\+x([0-9A-Fa-f]{2})")
 _DEEPEST: Final = 5
 

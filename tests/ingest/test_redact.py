@@ -267,7 +267,8 @@ def test_an_id_that_is_none_becomes_a_fingerprint_so_that_it_still_groups(lanes:
         ("Bearer sk_live_00e674ff6ae6b7b9", "sk_live_00e674ff6ae6b7b9"),
         ("bearer  sk_live_00e674ff6ae6b7b9", "sk_live_00e674ff6ae6b7b9"),
         ("Basic b3BzOmh1bnRlcjI=", "b3BzOmh1bnRlcjI="),
-        ("YOUR_API_KEY", "YOUR_API_KEY"),
+        ("testing-4f2a9c", "testing-4f2a9c"),
+        ("********", "********"),
         ("ключ", "ключ"),
         ("k" * 200, "k" * 200),
     ],
@@ -280,6 +281,30 @@ def test_a_presented_key_becomes_its_hmac(lanes: Lanes, field: str, given: str, 
 
     fingerprint = hmac.digest(KEY, key.encode(), "sha256").hex()[:16]
     assert [(row["key_hash"], row["idempotency_hash"]) for row in rows] == [(fingerprint, None), (None, fingerprint)]
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ("YOUR_API_KEY", "YOUR_API_KEY"),
+        ("Bearer YOUR_API_KEY", "YOUR_API_KEY"),
+        ("<your-api-key-here>", "<your-api-key-here>"),
+        ("${API_KEY}", "${API_KEY}"),
+        ("process.env.API_KEY", "process.env.API_KEY"),
+        ("Bearer undefined", "undefined"),
+        ("null", "null"),
+        ("[object Object]", "[object Object]"),
+        ("sk_test_123456789", "sk_test_123456789"),
+        ("sk_live_xxxxxxxxxxxxxxxx", "sk_live_xxxxxxxxxxxxxxxx"),
+        ("test-key", "test-key"),
+    ],
+)
+def test_a_placeholder_that_was_presented_for_a_key_is_marked(lanes: Lanes, given: str, key: str) -> None:
+    lines = [json_line(http_authorization=given)]
+
+    [row], _ = parsed(lanes, settled(NGINX_JSON, lines), lines)
+
+    assert row["key_hash"] == "placeholder-" + hmac.digest(KEY, key.encode(), "sha256").hex()[:16]
 
 
 def test_another_secret_gives_other_fingerprints() -> None:
