@@ -91,7 +91,7 @@ def canonical_sql(layout: Format, records: str) -> str:
     """A query that gives the request columns of the contract from `records`, a query of the schema `careful.RECORDS`.
 
     Without `gateway` and `source_id`, which are the same in every row. Beside them: `day`, `kind`, `reject_reason`
-    (null for a request), `is_refused`, and `presented_key` and `idempotency_key`, both raw.
+    (null for a request), `is_refused`, and `presented_key`, `idempotency_key` and `recipient`, all raw.
     """
     # A macro repeats its argument, and CASE evaluates each of them: so every step is a SELECT of its own.
     targeted = f"""
@@ -128,6 +128,7 @@ def canonical_sql(layout: Format, records: str) -> str:
     return f"""
         SELECT line, ts, coalesce(envelope_request_id, request_id) AS request_id, org_id, key_id,
             api_key AS presented_key, client_ip, user_agent, method, path, status, code, message, docs_url, details,
+            CASE WHEN is_error THEN recipient END AS recipient,
             TRY_CAST(retry_after_s AS DOUBLE) AS retry_after_s, idempotency_key, latency_ms, upstream_ms,
             TRY_CAST(response_bytes AS BIGINT) AS response_bytes, origin, host, is_refused,
             CASE WHEN is_error THEN body_state END AS body_state,
@@ -144,7 +145,8 @@ def canonical_sql(layout: Format, records: str) -> str:
 def plain_sql(layout: Format, successes: str) -> str:
     """As `canonical_sql` over plain successes, without the columns that are null in all of them."""
     return f"""
-        SELECT * EXCLUDE (code, message, docs_url, details, body_state, gateway_reason, is_refused, reject_reason)
+        SELECT * EXCLUDE (
+            code, message, docs_url, details, recipient, body_state, gateway_reason, is_refused, reject_reason)
         FROM ({canonical_sql(layout, successes)})
         WHERE reject_reason IS NULL"""
 

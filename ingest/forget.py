@@ -86,7 +86,7 @@ def _forget_day(lake: Path, erasure: Erasure, kind: str, day: date, today: date)
 
 
 # Ids of others may hold the one to forget as a part, and are theirs.
-_IDS: Final = ("org_id", "key_id", "key_hash", "source_id", "fingerprint")
+_IDS: Final = ("org_id", "key_id", "key_hash", "recipient_hash", "source_id", "fingerprint")
 # The ledger first: what the others lose adds steps to it.
 _SCHEMAS: Final = {"source": SOURCES, "ok": REQUESTS, "error": REQUESTS}
 

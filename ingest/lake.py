@@ -197,8 +197,21 @@ def day_of(file: Path) -> date:
 
 def rows_of(file: Path) -> pa.Table:
     """All rows of a data file; LakeDamaged where it cannot be read."""
-    try:
+    with _reading(file):
         return pq.ParquetFile(file).read()
+
+
+def row_groups_of(file: Path) -> Iterator[pa.Table]:
+    """The rows of a data file, a row group at a time; LakeDamaged where it cannot be read."""
+    with _reading(file), pq.ParquetFile(file) as opened:
+        for number in range(opened.num_row_groups):
+            yield opened.read_row_group(number)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    try:
+        yield
     except (pa.ArrowException, OSError, ValueError) as error:
         # A process that may not take more memory or threads says nothing of the file.
         if isinstance(error, MemoryError) or "worker thread" in str(error):

@@ -1,14 +1,15 @@
 """The only door to the lake: `Door.redact` takes canonical rows and gives the one type that the lake's writer accepts.
 
 Keys become keyed fingerprints (HMAC-SHA-256, RFC 2104); secrets, e-mail addresses and phone numbers in text are masked.
-Knows which columns there are, and what may stand in them; knows no gateway.
+Of a recipient that is masked, a keyed fingerprint is kept. Knows which columns there are, and what may stand in them;
+knows no gateway.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import ip_address, ip_network
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 import numpy as np
@@ -19,6 +20,7 @@ from duckdb.sqltypes import VARCHAR
 
 from ingest.formats import MISSING
 from ingest.prepared import Prepared, quoted
+from ingest.recipients import MACRO, masked_recipients, only_recipient
 from ingest.schema import DETAILS, REQUESTS
 from ingest.settings import ClientIp
 from ingest.shapes import (
@@ -29,6 +31,7 @@ from ingest.shapes import (
     UNSAFE_ID,
     UNSAFE_PATH,
     mask_texts,
+    masked_and_plain,
 )
 
 _ADDRESS: Final = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:[0-9A-Fa-f:.]*"
@@ -46,6 +49,7 @@ def install(con: duckdb.DuckDBPyConnection, key: bytes) -> None:
     """Creates the macros that mask ids, paths and addresses, and the keyed fingerprint, in `con`."""
     is_unsafe = " OR ".join(f"regexp_matches(value, {quoted(pattern)})" for pattern in UNSAFE_PATH)
     inner, outer = (_blob(bytes(byte ^ pad for byte in key.ljust(64, b"\0"))) for pad in (0x36, 0x5C))
+    con.execute(MACRO)
     con.execute(f"""
         CREATE OR REPLACE MACRO keyed_hash(value) AS
             left(sha256({outer} || unhex(sha256({inner} || encode(value)))), 16);
@@ -81,15 +85,15 @@ class Door:
     def redact(self, canonical: pa.Table, constants: dict[str, str]) -> Redacted:
         """`canonical`, rows of `canonical_sql` or `plain_sql`, redacted; `constants` are the same in every row."""
         columns = {name: canonical[name] for name in canonical.column_names}
+        if "message" in columns:
+            columns |= _said(canonical["message"], canonical["details"], canonical["recipient"])
         for given, made in self._made.items():
             if given in columns:
-                columns |= self._by_value(given, canonical[given].combine_chunks(), made)
+                columns |= self._by_value(given, columns[given].combine_chunks(), made)
         for name, mask in _TEXTS.items():
             if name in columns:
                 texts = canonical[name].combine_chunks().dictionary_encode()
                 columns[name] = _spread(texts, mask(_present(texts.dictionary)))
-        if "details" in columns:
-            columns["details"] = _details(canonical["details"].combine_chunks())
         columns |= {name: _constant(value, len(canonical)) for name, value in constants.items()}
         absent = {name: pa.nulls(len(canonical), kind) for name, kind in _ABSENT.items() if name not in columns}
         columns |= absent
@@ -151,6 +155,7 @@ _MADE: Final = {
     "method": {"method": "http_method(value)"},
     "path": {"route": "route_of(value, folded)", "path": "redact_path(value, folded)"},
     "idempotency_key": {"idempotency_hash": "keyed_hash(value)"},
+    "recipient": {"recipient_hash": "keyed_hash(normalised_recipient(value))"},
 }
 """Canonical column: the columns of the contract that are made from it, each with the expression that masks it."""
 
@@ -184,7 +189,6 @@ def _url(values: pa.Array) -> pa.Array:
 _TEXTS: Final[dict[str, Callable[[pa.Array], pa.Array]]] = {
     "user_agent": mask_texts,
     "code": mask_codes,
-    "message": mask_texts,
     "docs_url": _url,
     "host": mask_texts,
     "gateway_reason": mask_texts,
@@ -192,18 +196,44 @@ _TEXTS: Final[dict[str, Callable[[pa.Array], pa.Array]]] = {
 """Columns of text, each with what masks its distinct values."""
 
 
-def _details(given: pa.Array) -> pa.Array:
-    """`given`, lists of (field, issue), with either text of each masked."""
+def _said(message: pa.ChunkedArray, details: pa.ChunkedArray, recipient: pa.ChunkedArray) -> dict[str, Any]:
+    """What errors say, masked, and their recipients: as they are logged, else in the message, else in the details."""
+    texts = message.combine_chunks().dictionary_encode()
+    masked, of_texts = _masked(_present(texts.dictionary))
+    lists, of_lists = _details(details.combine_chunks())
+    recipients = pc.coalesce(_present(recipient), of_texts.take(texts.indices), of_lists)
+    return {"message": _spread(texts, masked), "details": lists, "recipient": recipients}
+
+
+def _masked(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """`texts`, masked, and the recipient in each."""
+    masked, plain = masked_and_plain(texts)
+    return masked, masked_recipients(masked, plain)
+
+
+def _details(given: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """`given`, lists of (field, issue), with either text of each masked, and the recipient in each list."""
     lists = given.cast(DETAILS)
+    recipients = pa.nulls(len(lists), pa.string())
     if lists.null_count == len(lists):
-        return lists
+        return lists, recipients
     pairs = lists.flatten()
-    texts = (pc.struct_field(pairs, [place]).dictionary_encode() for place in (0, 1))
-    masked = [mask_texts(text.dictionary).take(text.indices) for text in texts]
+    texts = [pc.struct_field(pairs, [place]).dictionary_encode() for place in (0, 1)]
+    masked, found = zip(*(_masked(text.dictionary) for text in texts), strict=True)
     ends = np.cumsum(pc.list_value_length(lists).fill_null(0).to_numpy())
-    offsets = pa.array(np.concatenate(([0], ends)), pa.int32())
-    structs = pa.StructArray.from_arrays(masked, fields=list(DETAILS.value_type))
-    return pa.ListArray.from_arrays(offsets, structs, type=DETAILS, mask=lists.is_null())
+    offsets = np.concatenate(([0], ends))
+    if any(of_texts.null_count < len(of_texts) for of_texts in found):
+        fields, issues = (of_texts.take(text.indices).to_pylist() for of_texts, text in zip(found, texts, strict=True))
+        runs = zip(offsets[:-1], ends, strict=True)
+        recipients = pa.array(
+            [only_recipient(fields[start:end] + issues[start:end]) for start, end in runs], pa.string()
+        )
+    structs = pa.StructArray.from_arrays(
+        [array.take(text.indices) for array, text in zip(masked, texts, strict=True)], fields=list(DETAILS.value_type)
+    )
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), structs, type=DETAILS, mask=lists.is_null()
+    ), recipients
 
 
 def _network_of(address: str | None) -> str | None:
@@ -224,6 +254,7 @@ _ABSENT: Final = {
     "message": _DICTIONARY,
     "docs_url": _DICTIONARY,
     "details": DETAILS,
+    "recipient_hash": _DICTIONARY,
     "body_state": pa.string(),
     "gateway_reason": _DICTIONARY,
 }

@@ -60,6 +60,14 @@ REQUEST_COLUMNS: Final = (
     Column("details", DETAILS, "", "details of the envelope as (field, issue) pairs, redacted"),
     Column("retry_after_s", pa.float64(), "s", "Retry-After header of the response"),
     Column("idempotency_hash", pa.string(), "", "keyed fingerprint of the Idempotency-Key header"),
+    Column(
+        "recipient_hash",
+        pa.string(),
+        "",
+        "keyed fingerprint of the recipient that an error names: the only phone number or e-mail address in its "
+        "message, or else in its details, or what the gateway logs; null for none, for several, and for successes",
+        since=3,
+    ),
     Column("latency_ms", pa.float64(), "ms", "from the first byte of the request to the end of the response"),
     Column("upstream_ms", pa.float64(), "ms", "time the API itself took, last try"),
     Column("response_bytes", pa.int64(), "bytes", "bytes sent to the client"),
@@ -157,7 +165,7 @@ CATALOGUE_COLUMNS: Final = (
 )
 
 
-SCHEMA_VERSION: Final = 2
+SCHEMA_VERSION: Final = 3
 """The version of the lake's schema that is written; a lake says which one it has in `VERSION_PROPERTY`."""
 VERSION_PROPERTY: Final = "errata.schemaVersion"
 
@@ -174,12 +182,13 @@ REJECTS: Final = arrow_schema(REJECT_COLUMNS)
 SOURCES: Final = arrow_schema(SOURCE_COLUMNS)
 
 
-_KINDS: Final = {"ok": REQUEST_COLUMNS, "error": REQUEST_COLUMNS, "reject": REJECT_COLUMNS, "source": SOURCE_COLUMNS}
+KINDS: Final = {"ok": REQUEST_COLUMNS, "error": REQUEST_COLUMNS, "reject": REJECT_COLUMNS, "source": SOURCE_COLUMNS}
+"""The columns of the data files of each kind."""
 
 
 def column_names(kind: str, version: int) -> list[str]:
     """The columns that data files of a kind have in a lake with that version of the schema."""
-    return [column.name for column in _KINDS[kind] if column.since <= version]
+    return [column.name for column in KINDS[kind] if column.since <= version]
 
 
 def table_schema() -> pa.Schema:

@@ -225,15 +225,25 @@ _DEEPEST: Final = 5
 
 def mask_texts(texts: pa.Array) -> pa.Array:
     """`texts`, of type string, with what is secret or personal in them masked; the others stay as they are."""
+    return masked_and_plain(texts)[0]
+
+
+def masked_and_plain(texts: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """As `mask_texts`, and each text that was masked with its escapings undone, null for the others."""
+    nothing = pa.nulls(len(texts), pa.string())
     is_suspicious = pc.match_substring_regex(texts, SUSPICIOUS).fill_null(False)
     if not pc.any(is_suspicious).as_py():
-        return texts
+        return texts, nothing
     given = texts.filter(is_suspicious)
     plain = _unescaped_texts(given)
     masked = plain
     for pattern, replacement in MASKS:
         masked = pc.replace_substring_regex(masked, pattern, replacement)
-    return pc.replace_with_mask(texts, is_suspicious, pc.if_else(pc.equal(plain, masked), given, masked))
+    is_same = pc.equal(plain, masked)
+    return (
+        pc.replace_with_mask(texts, is_suspicious, pc.if_else(is_same, given, masked)),
+        pc.replace_with_mask(nothing, is_suspicious, pc.if_else(is_same, pa.scalar(None, pa.string()), plain)),
+    )
 
 
 def _unescaped_texts(texts: pa.Array) -> pa.Array:

@@ -1,42 +1,35 @@
 """What brings the files of an older lake to the present version of the schema.
 
-Knows what each version added. So far these were columns of rejects and the ledger, so that requests stay as they are.
+Knows no version by its number: which columns a file lacks, and what stands for them, is in the contract.
 """
 
-from datetime import date
 from pathlib import Path
-from typing import Final
-
-import pyarrow.parquet as pq
 
 from ingest import lake as lakes
-from ingest.schema import (
-    REJECT_COLUMNS,
-    SCHEMA_VERSION,
-    SOURCE_COLUMNS,
-    VERSION_PROPERTY,
-    table_path,
-)
-from ingest.writer import Writer
-
-_CHANGED: Final = {"reject": REJECT_COLUMNS, "source": SOURCE_COLUMNS}
+from ingest.schema import KINDS, SCHEMA_VERSION, VERSION_PROPERTY, table_path
+from ingest.writer import DataFile, Writer
 
 
 def upgrade(lake: Path) -> None:
     """Rewrites what an older version of errata wrote, in one commit; the caller holds the writer lock.
 
-    Killed at any moment, it leaves the lake readable, and the next run begins it again. Raises NotWritten, LakeDamaged.
+    Only files of kinds that have gained columns are rewritten, a row group at a time. Killed at any moment, it leaves
+    the lake readable, and the next run begins it again. Raises NotWritten, LakeDamaged.
     """
     table = lakes.open_table(lake)
-    if lakes.version_of(table, table_path(lake)) == SCHEMA_VERSION:
+    version = lakes.version_of(table, table_path(lake))
+    if version == SCHEMA_VERSION:
         return
-    writer = Writer(table_path(lake), date.min)
-    with lakes.filling(lake, writer):
-        for kind, columns in _CHANGED.items():
+    changed = [kind for kind, columns in KINDS.items() if any(column.since > version for column in columns)]
+    files: list[DataFile] = []
+    try:
+        for kind in changed:
             for path in lakes.paths_of(table, kind):
-                writer.add_again(kind, lakes.day_of(path), lakes.in_schema(pq.ParquetFile(path).read(), columns))
-        files = writer.close()
-    lakes.commit(lake, files, replaced=[("kind", "in", list(_CHANGED))])
+                files += _rewritten(lake, kind, path)
+    except BaseException:
+        lakes.discard(lake, files)
+        raise
+    lakes.commit(lake, files, replaced=[("kind", "in", changed)])
     set_version(lake)
 
 
@@ -46,3 +39,13 @@ def set_version(lake: Path) -> None:
     with lakes.writes(lake):
         lakes.open_table(lake).alter.set_table_properties(properties, raise_if_not_exists=False)
         lakes.flush_log(table_path(lake))
+
+
+def _rewritten(lake: Path, kind: str, path: Path) -> list[DataFile]:
+    """The rows of a data file, in their order, in files of the present schema."""
+    day = lakes.day_of(path)
+    writer = Writer(table_path(lake), day)
+    with lakes.filling(lake, writer):
+        for rows in lakes.row_groups_of(path):
+            writer.add_again(kind, day, lakes.in_schema(rows, KINDS[kind]))
+        return writer.close()

@@ -31,6 +31,7 @@ FIELDS: Final = (
     "status",
     "retry_after_s",
     "idempotency_key",
+    "recipient",
     "latency_ms",
     "transfer_ms",
     "upstream_ms",
@@ -44,9 +45,10 @@ FIELDS: Final = (
 )
 """What a record may say before it is canonical.
 
-`api_key` is the presented key, `request_line` METHOD PATH PROTOCOL, `started` the begin of the request beside its end,
-`transfer_ms` a part of the latency that `latency_ms` leaves out, `answered_by` a word for who made the response, and
-`gateway_reason` the gateway's own word for why it answered itself.
+`api_key` is the presented key, `recipient` the number or address that an error is about (or a hash of it),
+`request_line` METHOD PATH PROTOCOL, `started` the begin of the request beside its end, `transfer_ms` a part of the
+latency that `latency_ms` leaves out, `answered_by` a word for who made the response, and `gateway_reason` the gateway's
+own word for why it answered itself.
 """
 
 _DURATIONS: Final = ("ms", "s", "us", "ns", "duration")

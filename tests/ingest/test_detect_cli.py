@@ -56,7 +56,7 @@ def test_a_log_is_told_in_full(run: Run) -> None:
 
     assert (told.exit_code, told.stderr) == (0, "Read no more than the start of 1 log, and wrote nothing.\n")
     assert (
-        told.stdout.splitlines()[:31]
+        told.stdout.splitlines()[:32]
         == """\
 access.log
   format      nginx-json: nginx access log as JSON lines (escape=json)
@@ -84,6 +84,7 @@ access.log
   docs_url          never
   retry_after_s     1 of 2      30.0
   idempotency_hash  never
+  recipient_hash    never
   latency_ms        all         8.0
   upstream_ms       all         7.0
   response_bytes    all         66

@@ -1,6 +1,8 @@
 """An organisation or a key that is forgotten is nowhere in the lake: in no row, no history and no file."""
 
 import gzip
+import hmac
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -116,6 +118,17 @@ def test_a_key_is_forgotten_by_its_id_and_by_its_fingerprint(lake: Path, tmp_pat
     assert forgotten(lake, of_key("key_1"))[0] == "11 rows removed, 0 others had the id masked"
     assert len(requests(lake)) == 1
     assert found(lake, "key_gone") == set()
+
+
+def test_a_recipient_is_no_key_and_stays_when_its_fingerprint_is_given(lake: Path, tmp_path: Path) -> None:
+    envelope = {"object": "error", "code": "opted_out", "message": "+12025550146 has opted out."}
+    line = json_line(status=403, request_id="refused", resp_body=json.dumps(envelope))
+    (tmp_path / "b.log").write_bytes(line + b"\n")
+    list(ingest([Source("b.log", tmp_path / "b.log")], lake, KEY))
+    recipient = hmac.digest(KEY, b"+12025550146", "sha256").hex()[:16]
+
+    assert forgotten(lake, of_key(recipient))[0] == "0 rows removed, 0 others had the id masked"
+    assert [row["recipient_hash"] for row in requests(lake) if row["recipient_hash"]] == [recipient]
 
 
 def test_what_is_not_there_is_forgotten_without_a_commit(lake: Path) -> None:

@@ -347,9 +347,11 @@ def test_a_chunk_at_a_time_gives_the_rows_of_the_whole(
 
 def test_a_lake_of_a_later_version_is_refused_with_what_to_do(fill: Fill) -> None:
     lake = fill(NEW)
-    lakes.open_table(lake).alter.set_table_properties({VERSION_PROPERTY: "3"}, raise_if_not_exists=False)
+    lakes.open_table(lake).alter.set_table_properties(
+        {VERSION_PROPERTY: str(SCHEMA_VERSION + 1)}, raise_if_not_exists=False
+    )
     told = (
-        f"{lake}: has version 3 of the lake's schema, expected {SCHEMA_VERSION} or an earlier one; "
+        f"{lake}: has version {SCHEMA_VERSION + 1} of the lake's schema, expected {SCHEMA_VERSION} or an earlier one; "
         "use the errata that wrote it, or a later one"
     )
 
