@@ -1,0 +1,81 @@
+"""What is true of a generated log: its planted incidents, in the words of the questions."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from benchmarks.verdicts.scoring import Accusation, Expectation, Span
+
+# Whom a question accuses; every other one accuses callers.
+SUBJECTS: Final[Mapping[str, str]] = {
+    "approval_dwell": "org",
+    "credit_outages": "org",
+}
+# A question may say in other words what was planted, and of somebody else: by question and name or verdict.
+WORDS: Final[Mapping[tuple[str, str], str]] = {
+    ("approval_dwell", "approved on monday"): "approved",
+}
+
+
+@dataclass(frozen=True)
+class NearMiss:
+    """What a client is not, though it looks so."""
+
+    name: str
+    question: str
+    verdict: str
+    subjects: tuple[str, ...]
+    span: Span
+
+    def is_accused_by(self, accusation: Accusation) -> bool:
+        """Whether the accusation falls for it."""
+        about = (accusation.question, accusation.verdict) == (self.question, self.verdict)
+        return about and accusation.subject in self.subjects and self.span.touches(accusation.span)
+
+
+def expectations(folder: Path) -> Iterator[Expectation]:
+    """One for each planted incident and whom it is about."""
+    for incident in _incidents(folder):
+        if incident["is_near_miss"]:
+            continue
+        question = incident["question"]
+        verdict = WORDS.get((question, incident["name"])) or WORDS.get((question, incident["verdict"]))
+        span = _span(incident)
+        for subject in subjects(incident):
+            yield Expectation(
+                question,
+                verdict or incident["verdict"],
+                subject,
+                span,
+                incident["name"],
+                f"planted: {incident['name']}",
+            )
+
+
+def near_misses(folder: Path) -> Iterator[NearMiss]:
+    """Those that are planted."""
+    for incident in _incidents(folder):
+        if incident["is_near_miss"]:
+            named = tuple(subjects(incident))
+            yield NearMiss(incident["name"], incident["question"], incident["verdict"], named, _span(incident))
+
+
+def subjects(incident: Mapping[str, Any]) -> list[str]:
+    """Whom the question should name: organisations, or else the keys or, without one, the addresses."""
+    if SUBJECTS.get(incident["question"]) == "org":
+        return list(incident["org_ids"])
+    return list(incident["key_ids"] or incident["client_ips"])
+
+
+def _incidents(folder: Path) -> list[dict[str, Any]]:
+    incidents: list[dict[str, Any]] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))["incidents"]
+    return incidents
+
+
+def _span(incident: Mapping[str, Any]) -> Span:
+    """From its first error to its last, or where it has none, its window."""
+    first, last = incident["first"] or incident["start"], incident["last"] or incident["end"]
+    return Span(datetime.fromisoformat(first), datetime.fromisoformat(last))

@@ -1,0 +1,83 @@
+"""What each question's rows say of whom: the verdicts, out of the form in which the question gives them."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from benchmarks.verdicts.scoring import Accusation, Span
+
+Row = Mapping[str, Any]
+
+# What says nothing of anybody.
+NEUTRAL: Final = frozenset({"not enough data", "NOT ENOUGH DATA"})
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a question's rows say what, of whom and when.
+
+    `subject` are columns of which the first that is not NULL names the subject, or, where they are a `whole`, all that
+    are not NULL. `neutral` are words of its own that accuse nobody. `naive` is the baseline that somebody without the
+    question would go by.
+    """
+
+    verdict: Callable[[Row], Iterable[str | None]]
+    subject: tuple[str, ...]
+    start: str
+    end: str
+    naive: str
+    is_whole: bool = False
+    neutral: frozenset[str] = frozenset()
+
+    def accusations(self, question: str, rows: Iterable[Row]) -> Iterator[Accusation]:
+        """All that `rows`, the answer to `question`, say of anybody."""
+        for row in rows:
+            for verdict in self.verdict(row):
+                subject = self._subject(row)
+                if verdict is not None and verdict not in NEUTRAL | self.neutral and subject:
+                    yield Accusation(question, verdict, subject, Span(moment(row[self.start]), moment(row[self.end])))
+
+    def _subject(self, row: Row) -> str:
+        named = [str(row[column]) for column in self.subject if row[column] is not None]
+        return " ".join(named) if self.is_whole else next(iter(named), "")
+
+
+def moment(value: datetime | None) -> datetime:
+    """The moment in UTC; of what has not ended, one that is far off."""
+    return datetime(9999, 1, 1, tzinfo=UTC) if value is None else value.astimezone(UTC)
+
+
+def column(name: str) -> Callable[[Row], Iterable[str | None]]:
+    """The verdict that stands in a column."""
+    return lambda row: (row[name],)
+
+
+def constant(verdict: str, *, where: str) -> Callable[[Row], Iterable[str | None]]:
+    """One verdict, in the rows that have a value in a column."""
+    return lambda row: (verdict if row[where] is not None else None,)
+
+
+def limited_per(row: Row) -> Iterable[str | None]:
+    """What the limit counts."""
+    return (f"limited per {row['limited_per']}",)
+
+
+READINGS: Final[Mapping[str, Reading]] = {
+    "scope_misuse": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
+    "retry_storms": Reading(constant("storm", where="culprit"), ("culprit",), "started_at", "ended_at", "60 s"),
+    "rate_limit_hot_spots": Reading(limited_per, ("caller",), "first_seen", "last_seen", "60 s"),
+    "approval_dwell": Reading(
+        column("state"), ("org_id", "caller"), "first_refused_at", "last_refused_at", "yesterday"
+    ),
+    "credit_outages": Reading(column("verdict"), ("org_id", "caller"), "started_at", "ended_at", "yesterday"),
+    "validation_fields": Reading(
+        column("verdict"),
+        ("sdk", "sdk_version", "field"),
+        "first_seen",
+        "last_seen",
+        "yesterday",
+        is_whole=True,
+        neutral=frozenset({"one client", "many clients", "details not readable"}),
+    ),
+}
