@@ -138,7 +138,7 @@ class Simulation:
 def envelope(refusal: Refusal, request_id: str, *, is_twice: bool = False) -> str:
     """The v1 error envelope as the API sends it; `is_twice` is a client library's proxy that encodes it once more."""
     if refusal.drift == "no_envelope":
-        return '{"error":"unexpected"}'
+        return "Internal Server Error"
     body: dict[str, object] = {
         "object": "error",
         "code": refusal.code,

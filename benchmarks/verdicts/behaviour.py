@@ -7,8 +7,8 @@ threshold, either verdict is right: then it may be said and need not be.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from statistics import median
-from typing import Final, TypeVar
+from statistics import fmean, median, pstdev
+from typing import Final, NamedTuple, TypeVar
 
 from benchmarks.verdicts.scoring import Expectation, Span
 from benchmarks.verdicts.true_requests import Retry, TrueRequest, TrueRequests, moment
@@ -17,12 +17,19 @@ Item = TypeVar("Item")
 
 RETRYABLE: Final = frozenset({"internal_error", "rate_limited", "idempotency_in_progress"})
 TIGHT_S: Final = 0.1
+TOLERANCE_S: Final = 0.25
+ENOUGH: Final = 20
+# A habit: at least this part of the failures that it can show on. Below the second part, nobody should say so.
+HABIT: Final = 0.5
+TRACE: Final = 0.05
 
 
 def expectations(true: TrueRequests) -> Iterator[Expectation]:
     """Every verdict of this kind."""
     yield from storms(true)
     yield from limits(true)
+    yield from discipline(true)
+    yield from refused_keys(true)
 
 
 def storms(true: TrueRequests) -> Iterator[Expectation]:
@@ -39,6 +46,91 @@ def storms(true: TrueRequests) -> Iterator[Expectation]:
         is_required = pause_s < TIGHT_S and densest(retries, 50) <= 5
         reason = f"{len(retries)} retries of faults, median pause {pause_s:.2f} s, growing {grows:.2f} times"
         yield Expectation("retry_storms", "storm", caller, span_of(retries), "storm", reason, is_required)
+
+
+def discipline(true: TrueRequests) -> Iterator[Expectation]:
+    """How each caller takes failures, in the words of `retry_discipline`."""
+    of_caller = grouped(true.requests, lambda request: request.caller)
+    for caller, retries in grouped(true.retries, lambda retry: retry.later.caller).items():
+        span = span_of(retries)
+        shown = list(habits(retries, of_caller[caller]))
+        for habit in shown:
+            if habit.share >= TRACE:
+                is_required = habit.share >= HABIT and habit.chances >= ENOUGH
+                yield Expectation("retry_discipline", habit.name, caller, span, "habit", str(habit), is_required)
+        for verdict, is_clear in backoffs(retries):
+            reason = f"pauses grow {median(growths(retries) or [0.0]):.2f} times"
+            yield Expectation("retry_discipline", verdict, caller, span, "backoff", reason, is_clear)
+        if all(habit.share < HABIT for habit in shown):
+            # Who could praise a client whose retries the log cannot tell from fresh requests?
+            known = [retry for retry in retries if retry.earlier.idempotency_key]
+            told = [retry for retry in known if retry.earlier.retry_after]
+            grows = median(growths(retry for retry in known if is_fault(retry.earlier)) or [0.0])
+            is_clear = len(told) >= ENOUGH or (len(known) >= 3 * ENOUGH and grows >= 1.6)
+            is_clear &= all(habit.share < TRACE for habit in shown)
+            yield Expectation("retry_discipline", "well-behaved", caller, span, "manners", f"{grows:.2f}", is_clear)
+    idle = of_caller.keys() - {retry.later.caller for retry in true.retries}
+    for caller in sorted(idle):
+        yield Expectation("retry_discipline", "does not retry", caller, true.span, "manners", "no retry", False)
+
+
+class Habit(NamedTuple):
+    """What a caller does after a part of the failures that it could do it after."""
+
+    name: str
+    times: int
+    chances: int
+
+    @property
+    def share(self) -> float:
+        """The part."""
+        return self.times / self.chances if self.chances else 0.0
+
+    def __str__(self) -> str:
+        return f"{self.times} times of {self.chances}"
+
+
+def habits(retries: Sequence[Retry], requests: Iterable[TrueRequest]) -> Iterator[Habit]:
+    """The bad ones, whether it has them or not."""
+    told = [retry for retry in retries if retry.earlier.retry_after]
+    early = [retry for retry in told if retry.gap_s < (retry.earlier.retry_after or 0) - TOLERANCE_S]
+    yield Habit("ignores Retry-After", len(early), len(told))
+    hopeless = [request for request in requests if request.code and request.code not in RETRYABLE]
+    futile = [retry for retry in retries if retry.earlier.code and retry.earlier.code not in RETRYABLE]
+    yield Habit("futile repeats", len(futile), len(hopeless))
+    of_faults = [retry for retry in retries if is_fault(retry.earlier)]
+    grow = median(growths(of_faults) or [1.0]) >= 1.3
+    hasty = [retry for retry in of_faults if retry.gap_s < 1 and not grow]
+    yield Habit("tight loop", len(hasty), len(of_faults))
+
+
+def backoffs(retries: Sequence[Retry]) -> Iterator[tuple[str, bool]]:
+    """The words for how the pauses of a caller develop, and whether each is clear; between two words, both fit."""
+    free = [retry for retry in retries if not retry.earlier.retry_after and is_fault(retry.earlier)]
+    grown = growths(free)
+    if len(free) < 5:
+        return
+    pause_s, grows, is_enough = median(retry.gap_s for retry in free), median(grown or [0.0]), len(grown) >= ENOUGH
+    for word, low, high in (("collapsing", 0.0, 0.5), ("fixed", 0.9, 1.1), ("exponential", 1.5, 99.0)):
+        is_clear = low * 1.1 < grows < high * 0.9 if word != "fixed" else 0.95 < grows < 1.05
+        if grown and low * 0.9 <= grows <= high * 1.1:
+            yield word, is_enough and is_clear and (pause_s >= 1.2 or word == "exponential")
+    if pause_s < 1.2 and grows < 1.5:
+        yield "immediate", len(free) >= ENOUGH and pause_s < 0.8 and grows < 1.3
+    yield "irregular", False
+    spread = pstdev(retry.gap_s for retry in free) / fmean(retry.gap_s for retry in free)
+    if spread < 0.06:
+        yield "lockstep", len(free) >= ENOUGH and spread < 0.04
+
+
+def refused_keys(true: TrueRequests) -> Iterator[Expectation]:
+    """Who was refused for its key and never accepted: true, though there may be more to say."""
+    for caller, requests in grouped(true.requests, lambda request: request.caller).items():
+        refused = [request for request in requests if request.code == "invalid_api_key"]
+        if refused and all((request.status or 0) >= 400 for request in requests):
+            span = Span(moment(refused[0].start_epoch), moment(refused[-1].end_epoch))
+            reason = f"{len(refused)} calls refused, none accepted"
+            yield Expectation("rejected_keys", "never worked", caller, span, "refused", reason, is_required=False)
 
 
 def limits(true: TrueRequests) -> Iterator[Expectation]:

@@ -14,10 +14,15 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "approval_dwell": "org",
     "credit_outages": "org",
 }
-# A question may say in other words what was planted, and of somebody else: by question and name or verdict.
+# What a question says in other words, by the name or the verdict of the incident.
 WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("approval_dwell", "approved on monday"): "approved",
+    ("keyless_callers", "misconfigured"): "misconfigured integration",
+    ("validation_fields", "to[] must be a string since 3.0.0"): "since version",
+    ("retry_discipline", "honours Retry-After"): "well-behaved",
 }
+# What a question is about where that is nobody, by the name of the incident.
+MATTERS: Final[Mapping[str, str]] = {"recipients broken by textwire-node 3.0.0": "textwire-node 3.0.0 to[]"}
 
 
 @dataclass(frozen=True)
@@ -43,16 +48,9 @@ def expectations(folder: Path) -> Iterator[Expectation]:
             continue
         question = incident["question"]
         verdict = WORDS.get((question, incident["name"])) or WORDS.get((question, incident["verdict"]))
-        span = _span(incident)
+        name, span = incident["name"], _span(incident)
         for subject in subjects(incident):
-            yield Expectation(
-                question,
-                verdict or incident["verdict"],
-                subject,
-                span,
-                incident["name"],
-                f"planted: {incident['name']}",
-            )
+            yield Expectation(question, verdict or incident["verdict"], subject, span, name, f"planted: {name}")
 
 
 def near_misses(folder: Path) -> Iterator[NearMiss]:
@@ -65,6 +63,8 @@ def near_misses(folder: Path) -> Iterator[NearMiss]:
 
 def subjects(incident: Mapping[str, Any]) -> list[str]:
     """Whom the question should name: organisations, or else the keys or, without one, the addresses."""
+    if incident["name"] in MATTERS:
+        return [MATTERS[incident["name"]]]
     if SUBJECTS.get(incident["question"]) == "org":
         return list(incident["org_ids"])
     return list(incident["key_ids"] or incident["client_ips"])

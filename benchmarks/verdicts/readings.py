@@ -64,6 +64,9 @@ def limited_per(row: Row) -> Iterable[str | None]:
 
 
 READINGS: Final[Mapping[str, Reading]] = {
+    "rejected_keys": Reading(
+        column("verdict"), ("caller",), "first_seen", "last_seen", "403", neutral=frozenset({"works again"})
+    ),
     "scope_misuse": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
     "retry_storms": Reading(constant("storm", where="culprit"), ("culprit",), "started_at", "ended_at", "60 s"),
     "rate_limit_hot_spots": Reading(limited_per, ("caller",), "first_seen", "last_seen", "60 s"),
