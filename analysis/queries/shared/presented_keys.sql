@@ -9,8 +9,8 @@ CREATE OR REPLACE MACRO quotes_placeholder(message) AS coalesce(
     regexp_matches(lower(message), '(^|[^a-z0-9])your[_-](api|secret|access|auth|key|token)')
     OR regexp_matches(
         lower(message),
-        '[^a-z0-9](undef[a-z]*|null|none|nil|nan|example[a-z_-]*|dummy[a-z_-]*|change[_-]?me|insert[_-][a-z_-]*'
-        '|replace[_-][a-z_-]*|placeholder[a-z_-]*|api[_-]?key|xxx+|object [a-z]*)(…|\.\.\.|\*\*)'
+        '[^a-z0-9](undef[a-z]*|null|none|nil|nan|your[_-][a-z_-]*|example[a-z_-]*|dummy[a-z_-]*|change[_-]?me'
+        '|insert[_-][a-z_-]*|replace[_-][a-z_-]*|placeholder[a-z_-]*|api[_-]?key|xxx+|object [a-z]*)(…|\.\.\.|\*\*)'
     )
     OR regexp_matches(
         lower(message),

@@ -103,6 +103,7 @@ def test_a_key_that_is_rejected_now_and_then_is_not_retired_by_the_last_of_it() 
     [
         pytest.param({"key_hash": "placeholder-f00d"}, id="a marked fingerprint"),
         pytest.param({"message": "The key YOUR_API…_KEY is not known."}, id="masked"),
+        pytest.param({"message": "The key <your-ap…key> is not known."}, id="masked within its first word"),
         pytest.param({"message": "The API key provided (undefine…ined) is not valid."}, id="an empty variable, masked"),
         pytest.param({"message": "The API key provided (null…null) is not valid."}, id="null, masked"),
         pytest.param({"message": "Incorrect API key provided: your-api-*****here."}, id="with stars"),
