@@ -27,7 +27,7 @@ WITH failures AS (
     SELECT
         caller, org_id, method, route, request_id, ts, status, code, gateway_reason, retry_after_s, latency_ms,
         intent_path_of(route, path) AS intent_path,
-        intent_token_of(code, idempotency_hash, NULL::VARCHAR) AS intent_token,
+        intent_token_of(code, idempotency_hash, recipient_hash) AS intent_token,
         idempotency_hash,
         is_error
     FROM requests_in_scope(since, until, for_org, for_key, for_route)
