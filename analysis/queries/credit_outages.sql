@@ -59,21 +59,20 @@ judged_outages AS (
         END AS verdict
     FROM outages
 ),
-recurring_outages AS (
-    SELECT
-        org_id, lone_caller, first_refused_at, last_refused_at, passed_at, attempts, distinct_intents,
-        intent_confidence, keys, callers, routes, passed_meanwhile, example_request_ids, duration_s, refused_share,
-        verdict,
-        sum(CASE WHEN verdict <> 'not enough data' THEN 1 ELSE 0 END) OVER (
-            PARTITION BY org_id, lone_caller
-            ORDER BY started_us
-            RANGE BETWEEN microseconds(86400 * recurrence_days) PRECEDING AND 1 PRECEDING
-        ) AS earlier_outages
-    FROM judged_outages
+recurrences AS (
+    SELECT recurring.org_id, recurring.lone_caller, recurring.started_us, count(*) AS earlier_outages
+    FROM judged_outages AS recurring
+    INNER JOIN judged_outages AS earlier
+        ON earlier.org_id IS NOT DISTINCT FROM recurring.org_id
+        AND earlier.lone_caller IS NOT DISTINCT FROM recurring.lone_caller
+        AND earlier.started_us < recurring.started_us
+        AND earlier.started_us >= recurring.started_us - microseconds(86400 * recurrence_days)
+    WHERE earlier.verdict <> 'not enough data'
+    GROUP BY ALL
 )
 SELECT
-    org_id,
-    lone_caller AS caller,
+    judged_outages.org_id,
+    judged_outages.lone_caller AS caller,
     verdict,
     passed_at IS NULL AS is_open,
     first_refused_at AS started_at,
@@ -87,13 +86,17 @@ SELECT
     passed_meanwhile,
     refused_share,
     last_refused_at,
-    coalesce(earlier_outages, 0)::BIGINT AS earlier_outages,
+    coalesce(recurrences.earlier_outages, 0) AS earlier_outages,
     example_request_ids
-FROM recurring_outages
+FROM judged_outages
+LEFT JOIN recurrences
+    ON recurrences.org_id IS NOT DISTINCT FROM judged_outages.org_id
+    AND recurrences.lone_caller IS NOT DISTINCT FROM judged_outages.lone_caller
+    AND recurrences.started_us = judged_outages.started_us
 WHERE (since IS NULL OR passed_at IS NULL OR passed_at > utc_moment(since))
-  AND (for_org IS NULL OR org_id = for_org)
+  AND (for_org IS NULL OR judged_outages.org_id = for_org)
   AND (for_key IS NULL OR list_contains(callers, for_key))
   AND (for_route IS NULL OR list_contains(routes, for_route))
 ORDER BY
     verdict = 'not enough data', is_open DESC, distinct_intents DESC, attempts DESC, started_at,
-    org_id NULLS LAST, caller NULLS LAST;
+    judged_outages.org_id NULLS LAST, caller NULLS LAST;

@@ -30,8 +30,8 @@ chosen AS (
     SELECT CASE
         WHEN bucket IN ('minute', 'hour', 'day') THEN bucket
         WHEN bucket IS NOT NULL THEN error('bucket: expected minute, hour or day, got ' || bucket)
-        WHEN epoch(last_moment) - epoch(first_moment) <= 6 * 3600 THEN 'minute'
-        WHEN epoch(last_moment) - epoch(first_moment) <= 14 * 86400 THEN 'hour'
+        WHEN epoch_us(last_moment) - epoch_us(first_moment) <= microseconds(6 * 3600) THEN 'minute'
+        WHEN epoch_us(last_moment) - epoch_us(first_moment) <= microseconds(14 * 86400) THEN 'hour'
         ELSE 'day'
     END AS bucket_size
     FROM range_bounds

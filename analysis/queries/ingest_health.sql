@@ -65,14 +65,14 @@ rejected_code_counts AS (
 rejected_code_texts AS (
     SELECT
         source_id,
-        array_to_string(list(code || ' ' || rejected ORDER BY rejected DESC, code), ', ') AS rejected_codes
+        array_to_string(list(code || ' ' || rejected ORDER BY -rejected, code), ', ') AS rejected_codes
     FROM rejected_code_counts
     GROUP BY ALL
 ),
 reject_texts AS (
     SELECT
         source_id,
-        array_to_string(list(reason || ' ' || rejected ORDER BY rejected DESC, reason), ', ') AS reject_reasons
+        array_to_string(list(reason || ' ' || rejected ORDER BY -rejected, reason), ', ') AS reject_reasons
     FROM reject_counts
     GROUP BY ALL
 ),

@@ -124,6 +124,7 @@ judged_calls AS (
     SELECT
         calls.client_ip, calls.user_agent, calls.route, calls.path, calls.day, calls.ts, calls.request_id,
         calls.is_malformed, calls.is_not_found, calls.is_missing_key,
+        for_route IS NULL OR calls.route = for_route AS is_on_route,
         existing_routes.route IS NOT NULL AS is_existing_route,
         existing_routes.route IS NULL
             AND NOT calls.is_malformed
@@ -167,7 +168,7 @@ keyless_callers AS (
         count(DISTINCT route) AS distinct_routes,
         count(DISTINCT route) FILTER (WHERE is_existing_route) AS existing_routes,
         count(DISTINCT minute_of(ts)) AS minutes,
-        count(*) FILTER (WHERE for_route IS NULL OR route = for_route) AS requests_on_route,
+        count(*) FILTER (WHERE is_on_route) AS requests_on_route,
         min(ts) AS first_seen,
         max(ts) AS last_seen,
         count(DISTINCT day) AS days,

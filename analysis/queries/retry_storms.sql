@@ -259,39 +259,69 @@ echoes AS (
       AND attempts.start_us < answers.end_us - clock_error_us() + microseconds(tight_gap_s)
     GROUP BY ALL
 ),
-moments AS (
+-- How many of its requests had begun at five moments around each answer, from which follows how many began between two
+-- of them. Frames of as many microseconds would do, were they not allowed to depend on a parameter in few engines.
+edges AS (
     SELECT
-        episode, caller, intent_path, idempotency_hash,
-        start_us AS moment_us, 0 AS latency_us, NULL AS answer, true AS is_start
+        episode, caller, intent_path, idempotency_hash, start_us AS moment_us, NULL AS request_number, NULL AS edge
     FROM fast_requests
     UNION ALL
     SELECT
         episode, caller, intent_path, idempotency_hash,
-        end_us AS moment_us, end_us - start_us AS latency_us, answer, false AS is_start
+        end_us + CASE offsets.edge
+            WHEN 'around begins' THEN -2 * microseconds(tight_gap_s) - 1
+            WHEN 'before begins' THEN -microseconds(tight_gap_s) - clock_error_us() - 1
+            WHEN 'before ends' THEN -clock_error_us() - 1
+            WHEN 'after ends' THEN microseconds(tight_gap_s) - clock_error_us() - 1
+            WHEN 'around ends' THEN 2 * microseconds(tight_gap_s)
+        END AS moment_us,
+        request_number,
+        offsets.edge
     FROM fast_requests
+    CROSS JOIN (
+        VALUES ('around begins'), ('before begins'), ('before ends'), ('after ends'), ('around ends')
+    ) AS offsets(edge)
+    WHERE answer IS NOT NULL
+),
+begun_by_edge AS (
+    SELECT
+        request_number,
+        edge,
+        count(*) FILTER (WHERE edge IS NULL) OVER (
+            PARTITION BY episode, caller, intent_path, idempotency_hash
+            ORDER BY moment_us
+        ) AS begun
+    FROM edges
+),
+begun_at_edges AS (
+    SELECT
+        request_number,
+        max(begun) FILTER (WHERE edge = 'around begins') AS around_begins,
+        max(begun) FILTER (WHERE edge = 'before begins') AS before_begins,
+        max(begun) FILTER (WHERE edge = 'before ends') AS before_ends,
+        max(begun) FILTER (WHERE edge = 'after ends') AS after_ends,
+        max(begun) FILTER (WHERE edge = 'around ends') AS around_ends
+    FROM begun_by_edge
+    WHERE request_number IS NOT NULL
+    GROUP BY ALL
 ),
 surroundings AS (
     SELECT
-        episode, caller, answer, is_start,
-        count(*) FILTER (WHERE is_start) OVER (
-            PARTITION BY episode, caller, intent_path, idempotency_hash
-            ORDER BY moment_us
-            RANGE BETWEEN 2 * microseconds(tight_gap_s) PRECEDING AND 2 * microseconds(tight_gap_s) FOLLOWING
-        ) AS begun_around,
-        count(*) FILTER (WHERE is_start) OVER (
-            PARTITION BY episode, caller, intent_path, idempotency_hash
-            ORDER BY moment_us
-            RANGE BETWEEN clock_error_us() PRECEDING AND microseconds(tight_gap_s) - clock_error_us() - 1 FOLLOWING
-        ) - CASE WHEN latency_us <= clock_error_us() THEN 1 ELSE 0 END AS begun_after,
-        count(*) FILTER (WHERE is_start) OVER (
-            PARTITION BY episode, caller, intent_path, idempotency_hash
-            ORDER BY moment_us
-            RANGE BETWEEN microseconds(tight_gap_s) + clock_error_us() PRECEDING AND clock_error_us() + 1 PRECEDING
-        ) - CASE
-            WHEN latency_us > clock_error_us() AND latency_us <= microseconds(tight_gap_s) + clock_error_us() THEN 1
+        fast_requests.episode,
+        fast_requests.caller,
+        fast_requests.answer,
+        begun.around_ends - begun.around_begins AS begun_around,
+        begun.after_ends - begun.before_ends - CASE
+            WHEN fast_requests.end_us - fast_requests.start_us <= clock_error_us() THEN 1
+            ELSE 0
+        END AS begun_after,
+        begun.before_ends - begun.before_begins - CASE
+            WHEN fast_requests.end_us - fast_requests.start_us > clock_error_us()
+                AND fast_requests.end_us - fast_requests.start_us <= microseconds(tight_gap_s) + clock_error_us() THEN 1
             ELSE 0
         END AS begun_before
-    FROM moments
+    FROM fast_requests
+    INNER JOIN begun_at_edges AS begun ON begun.request_number = fast_requests.request_number
 ),
 -- What chance puts into a step: as many as begin, on average, in a step of the time around, two tight gaps to each
 -- side. And how many more begin after an answer than before it, the answered one aside: a volley of parallel requests
@@ -305,8 +335,6 @@ paces AS (
         avg(begun_around) * 500 / microseconds(tight_gap_s) AS begun_by_chance,
         avg(begun_after - begun_before) AS more_after_than_before
     FROM surroundings
-    WHERE NOT is_start
-      AND answer IS NOT NULL
     GROUP BY ALL
 ),
 running_echoes AS (

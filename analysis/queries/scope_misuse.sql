@@ -76,17 +76,21 @@ traffic AS (
         key_id IS NOT NULL OR key_hash IS NOT NULL AS is_keyed,
         method,
         route,
-        count(*) FILTER (WHERE since IS NULL OR ts >= utc_moment(since)) AS requests,
-        count(*) FILTER (WHERE NOT is_error AND (since IS NULL OR ts >= utc_moment(since))) AS successes_in_scope,
+        count(*) FILTER (WHERE is_current) AS requests,
+        count(*) FILTER (WHERE NOT is_error AND is_current) AS successes_in_scope,
         count(*) FILTER (WHERE NOT is_error) AS successes,
         min(ts) FILTER (WHERE NOT is_error) AS first_success,
         max(ts) FILTER (WHERE NOT is_error) AS last_success
     FROM (
-        SELECT org_id, key_id, key_hash, client_ip, method, route, ts, is_error
+        SELECT
+            org_id, key_id, key_hash, client_ip, method, route, ts, is_error,
+            since IS NULL OR ts >= utc_moment(since) AS is_current
         FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
         WHERE org_id IN (SELECT org_id FROM refusals)
         UNION ALL
-        SELECT org_id, key_id, key_hash, client_ip, method, route, ts, is_error
+        SELECT
+            org_id, key_id, key_hash, client_ip, method, route, ts, is_error,
+            since IS NULL OR ts >= utc_moment(since) AS is_current
         FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
         WHERE org_id IS NULL
           AND caller IN (SELECT caller FROM refusals)
