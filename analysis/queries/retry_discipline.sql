@@ -105,6 +105,7 @@ tried AS (
         caller, method, intent_path, intent_token, chain, attempt, request_id, ts, gap_s, failed_code, failed_status,
         failed_retry_after_s,
         is_rate_limited(failed_status, failed_code) AND failed_retry_after_s > tolerance_s AS is_told,
+        gap_s < failed_retry_after_s - tolerance_s AS is_early,
         is_platform_fault(failed_status, failed_code) AS is_after_fault,
         count(gap_s) OVER (
             PARTITION BY caller, method, intent_path, intent_token, chain
@@ -124,7 +125,7 @@ known AS (
         tried.caller,
         count(*) FILTER (WHERE tried.gap_s IS NOT NULL) AS retries,
         count(*) FILTER (WHERE tried.is_told) AS told,
-        count(*) FILTER (WHERE tried.is_told AND tried.gap_s < tried.failed_retry_after_s - tolerance_s) AS too_early,
+        count(*) FILTER (WHERE tried.is_told AND tried.is_early) AS too_early,
         count(*) FILTER (
             WHERE tried.gap_s IS NOT NULL AND NOT catalogue.is_retryable AND NOT tried.is_after_fault
         ) AS futile_repeats,
@@ -209,7 +210,7 @@ wrongs AS (
         SELECT tried.caller, tried.request_id, tried.ts, 1 AS rank
         FROM tried
         LEFT JOIN catalogue ON catalogue.code = tried.failed_code
-        WHERE (tried.is_told AND tried.gap_s < tried.failed_retry_after_s - tolerance_s)
+        WHERE (tried.is_told AND tried.is_early)
            OR (tried.gap_s IS NOT NULL AND NOT catalogue.is_retryable AND NOT tried.is_after_fault)
         UNION ALL
         SELECT caller, request_id, ts, 2 AS rank
