@@ -199,21 +199,25 @@ def _with_keyless_calls(seed: int) -> list[Row]:
     """Random events, with keyless calls of a few addresses and agents: known pages and unknown ones, garbled too."""
     choose = random.Random(seed)
     events = random_events(seed, count=150)
-    for _ in range(160):
-        route = choose.choice(["/v1/messages", "/v1/numbers", "/", "/about", "/jobs", *ATTACKED])
+    for _ in range(240):
         address = choose.randrange(5)
+        pages = ["/v1/messages", "/v1/numbers", "/", "/about", "/jobs", *ATTACKED]
+        route = choose.choice(pages[: 2 + address])
         fields = {
             "client_ip": f"192.0.2.{address}",
-            "user_agent": choose.choice([f"agent/{address}", f"agent/{address}", "other", None]),
+            "user_agent": choose.choice([*[f"agent/{address}"] * 6, "other", None]),
             "route": route,
             "path": route,
             "request_id": f"req_{choose.randrange(99)}",
         }
         seconds = choose.randrange(3) * DAY + choose.randrange(-3_600, 3_600)
-        code = choose.choice(["missing_api_key"] * 3 + ["not_found"] * 3 + ["rate_limited", None])
+        usual = "missing_api_key" if route.startswith("/v1/") or address == seed else "not_found"
+        code = choose.choice([*[usual] * 20, "rate_limited", None])
         broken = {"status": 400, "origin": "gateway", "gateway_reason": "bad_request"} if code is None else {}
-        gone = choose.random() < 0.05
-        events.append(error(seconds, code, **fields | broken) if not gone else ok(seconds, **fields | {"key_id": "k"}))
+        is_answered = route.startswith("/v1/") and choose.random() < 0.1
+        events.append(
+            error(seconds, code, **fields | broken) if not is_answered else ok(seconds, **fields | {"key_id": "k"})
+        )
     return events
 
 

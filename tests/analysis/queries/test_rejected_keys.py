@@ -240,14 +240,16 @@ def _rejected(seconds: float, **fields: Any) -> Row:
 def _with_rejections(seed: int) -> list[Row]:
     """Random events, a part of them turned into rejections of keys that are known, quoted, marked or nothing at all."""
     choose = random.Random(seed)
-    events = random_events(seed, count=250)
-    for _ in range(80):
+    events = [row for row in random_events(seed, count=250) if not row["is_error"] or row["code"] != "invalid_api_key"]
+    events += [ok(-DAY, key_hash=f"old_{number}", client_ip=f"192.0.2.{number + 3}") for number in range(3)]
+    for _ in range(120):
         number = choose.randrange(6)
         key: Row = choose.choice(
             [
                 {"key_id": f"key_{number}", "org_id": choose.choice([None, "org_a"])},
                 {"key_hash": f"hash_{number}"},
                 {"key_hash": f"guess_{choose.randrange(40)}"},
+                {"key_hash": f"old_{number}"},
                 {"key_hash": f"placeholder-{number}"},
                 {"message": f"The key sk_…{choose.randrange(30):04} is not known."},
                 {"message": choose.choice(["The key YOUR_API…_KEY is not known.", "Not a key."])},
@@ -256,7 +258,7 @@ def _with_rejections(seed: int) -> list[Row]:
         )
         seconds = choose.randrange(3) * DAY + choose.randrange(-HOUR, HOUR)
         route = choose.choice(["/v1/messages", "/v1/numbers"])
-        identity = {"client_ip": f"192.0.2.{choose.randrange(4)}", "request_id": f"req_{choose.randrange(99)}"}
+        identity = {"client_ip": f"192.0.2.{choose.randrange(6)}", "request_id": f"req_{choose.randrange(99)}"}
         events.append(_rejected(seconds, route=route, **identity, **key))
     return events
 
