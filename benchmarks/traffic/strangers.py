@@ -6,17 +6,19 @@ from functools import partial
 from typing import Final
 
 from benchmarks.traffic.calls import (
+    ADD_CONTACT,
     DNC,
     LIST_MESSAGES,
     NUMBERS,
     READ_CONTACT,
     USAGE,
     Call,
+    key_of,
     unknown_route,
 )
 from benchmarks.traffic.clients import asking, path_of, sending
 from benchmarks.traffic.clock import HOUR, MINUTE, SECOND, Window, daily, every, steady
-from benchmarks.traffic.credentials import crawl
+from benchmarks.traffic.credentials import PROBED, crawl
 from benchmarks.traffic.everyday import go_on_for_a_working_week, in_turn
 from benchmarks.traffic.stage import Stage
 
@@ -101,4 +103,48 @@ def lost_on_the_way(stage: Stage) -> None:
     stage.plant("wrong path", "enumeration", "typo'd route", typist, window=stage.window, codes=codes)
 
 
-SCENES: Final[tuple[Callable[[Stage], None], ...]] = (keyless, rejected, lost_on_the_way)
+def doors(stage: Stage) -> None:
+    """A key that tries a door an hour, a console that is refused at many and admitted at more, a key of another job."""
+    rng, codes = stage.rng("doors"), ("insufficient_scope",)
+    for persona, may, doors, period_ms in (
+        ("one_door_an_hour", frozenset({"messages:read"}), PROBED[: rng.randrange(7, 12)], HOUR),
+        ("admin_console", frozenset({"messages:read", "numbers:read", "usage:read"}), PROBED[3:9], 2 * HOUR),
+    ):
+        client = stage.customer(persona, "python-urllib3/2.2.3")
+        client = replace(client, key=replace(key_of(client), scopes=may))
+        tried = [asking(client, endpoint) for endpoint in doors if endpoint.scope not in may]
+        stage.play(every(rng, stage.window, period_ms, jitter_ms=HOUR // 2), in_turn(tried))
+        if persona == "admin_console":
+            works = [asking(client, endpoint) for endpoint in (LIST_MESSAGES, NUMBERS, USAGE)]
+            stage.play(daily(rng, stage.window, 90), in_turn(works))
+            stage.plant_near_miss("admin console", "scope_misuse", "probing", client, window=stage.window)
+            stage.plant("admin console", "scope_misuse", "missing grant", client, window=stage.window, codes=codes)
+        else:
+            stage.plant("one door an hour", "scope_misuse", "probing", client, window=stage.window, codes=codes)
+
+    sender = stage.customer("sends_contacts_it_may", "crm-import/3.0")
+    go_on_for_a_working_week(stage, sender, 200)
+    scopes = frozenset({"messages:read", "messages:write", "usage:read"})
+    wrong = stage.client(
+        "sends_contacts_it_may_not", stage.key("wrong job", key_of(sender).org, scopes), "crm-form/3.0"
+    )
+    stage.play(daily(rng, stage.window, rng.randrange(15, 60)), asking(wrong, ADD_CONTACT))
+    stage.play(daily(rng, stage.window, 60), sending(wrong, rng))
+    stage.plant("key of the wrong job", "scope_misuse", "wrong key", wrong, window=stage.window, codes=codes)
+
+    loser = stage.customer("loses_a_grant", "metrics-pull/2.5")
+    lost_ms = stage.at(2, "00:00") + rng.randrange(40) * HOUR
+    loser = replace(loser, key=replace(key_of(loser), lost=("dnc:read", lost_ms)))
+    stage.play(every(rng, stage.window, rng.randrange(10, 50) * MINUTE, jitter_ms=5 * MINUTE), asking(loser, DNC))
+    window = Window(lost_ms, stage.window.end_ms)
+    stage.plant("grant lost", "scope_misuse", "regression", loser, window=window, codes=codes)
+
+    employee = stage.customer("own_key_everywhere", "PostmanRuntime/7.43.0")
+    employee = replace(employee, key=replace(key_of(employee), is_personal=True))
+    stage.play(daily(rng, stage.window, rng.randrange(20, 90)), in_turn([asking(employee, e) for e in (DNC, USAGE)]))
+    stage.play(daily(rng, stage.window, 20), sending(employee, rng))
+    window = stage.window
+    stage.plant("own key", "scope_misuse", "personal key", employee, window=window, codes=("scope_invalid",))
+
+
+SCENES: Final[tuple[Callable[[Stage], None], ...]] = (keyless, rejected, lost_on_the_way, doors)

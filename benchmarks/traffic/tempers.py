@@ -118,6 +118,33 @@ def unsafe_repeats(stage: Stage) -> None:
             )
 
 
+def tight_loops(stage: Stage) -> None:
+    """Two outages of sends: loops of unequal tightness, beside clients that wait and clients that give up."""
+    rng = stage.rng("tight loops")
+    for day, clock in ((2, "15:00"), (4, "11:00")):
+        start_ms = stage.at(day, clock) + rng.randrange(60) * MINUTE
+        outage = Window(start_ms, start_ms + rng.randrange(40, 200) * SECOND)
+        stage.sim.api.outages.append(Outage(outage, SEND, rng.uniform(0.85, 0.98)))
+        codes = ("internal_error",)
+        stage.plant("sends fail shortly", "platform_incidents", "platform fault", window=outage, codes=codes)
+        around_it = Window(start_ms - 5 * MINUTE, outage.end_ms + 5 * MINUTE)
+        loop_ms = rng.randrange(3, 60)
+        looper = stage.customer(f"loops_at_once_{day}", "notify-loop/0.2")
+        polite = stage.customer(f"waits_in_the_outage_{day}", "textwire-go/0.18.3")
+        resigned = stage.customer(f"gives_up_in_the_outage_{day}", "bulk-sender/2.0")
+        for client, per_second, job, pacing in (
+            (looper, 1.5, rng.choice(("loop", "")), after_faults(rng, around(rng, loop_ms, 0.2), tries=40)),
+            (polite, 2.0, "polite", after_faults(rng, growing(rng, 400, 2.2), tries=8)),
+            (resigned, rng.uniform(8, 14), "", after_faults(rng, around(rng, 1, 0.0), tries=1)),
+        ):
+            go_on_for_a_working_week(stage, client, 40)
+            stage.play(steady(rng, around_it, per_second), sending(client, rng, job=job), pacing)
+        stage.plant("loop at once", "retry_storms", "storm", looper, window=outage, codes=codes)
+        for client in (polite, resigned):
+            stage.plant_near_miss(client.persona, "retry_storms", "storm", client, window=outage)
+            stage.plant_near_miss(client.persona, "retry_discipline", "tight loop", client, window=outage)
+
+
 def after(rng: Random, pause: Callable[[Reply], int], *codes: str, tries: int) -> Pacing:
     """Call again after any of `codes` when `pause` says, up to `tries` times."""
 
@@ -144,4 +171,9 @@ def around(rng: Random, pause_ms: int, jitter: float) -> Callable[[Reply], int]:
     return lambda _reply: int(pause_ms * rng.uniform(1 - jitter, 1 + jitter))
 
 
-SCENES: Final[tuple[Callable[[Stage], None], ...]] = (failing_afternoon, futile_repeats, unsafe_repeats)
+SCENES: Final[tuple[Callable[[Stage], None], ...]] = (
+    failing_afternoon,
+    futile_repeats,
+    unsafe_repeats,
+    tight_loops,
+)

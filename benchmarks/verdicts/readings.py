@@ -64,6 +64,7 @@ def limited_per(row: Row) -> Iterable[str | None]:
 
 
 READINGS: Final[Mapping[str, Reading]] = {
+    "keyless_callers": Reading(column("verdict"), ("client_ip",), "first_seen", "last_seen", "403"),
     "rejected_keys": Reading(
         column("verdict"), ("caller",), "first_seen", "last_seen", "403", neutral=frozenset({"works again"})
     ),
