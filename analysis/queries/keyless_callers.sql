@@ -8,7 +8,8 @@
 -- param for_route: only callers that tried this route; the verdict still weighs all routes
 -- param min_requests: fewer requests are not enough data
 -- param min_walked_routes: so many routes that do not exist are walked, not mistyped
--- param max_unknown_share: the greatest part of an integration's requests that goes to routes that do not exist
+-- param max_unknown_share: the greatest part of an integration's requests that goes to routes that do not exist; those
+--   that a rate limit refuses say nothing of their routes and are left out of the part
 -- param min_alone: a user agent with fewer requests is judged by all that its address sends without a key
 -- columns:
 --   client_ip: address of the client
@@ -44,6 +45,7 @@ WITH keyless_errors AS (
     SELECT
         client_ip, user_agent, route, path, code, gateway_reason, day, ts, request_id,
         origin = 'gateway' AND status IN (400, 405, 414, 431, 494, 497) AS is_malformed,
+        is_rate_limited(status, code) AS is_limited,
         code = 'not_found' OR (code IS NULL AND gateway_reason = 'no_route') AS is_not_found
     FROM requests
     WHERE kind = 'error'
@@ -67,6 +69,7 @@ calls AS (
         keyless_errors.client_ip, keyless_errors.user_agent, keyless_errors.route, keyless_errors.path,
         keyless_errors.code, keyless_errors.day, keyless_errors.ts, keyless_errors.request_id,
         coalesce(keyless_errors.is_malformed, false) AS is_malformed,
+        keyless_errors.is_limited,
         coalesce(keyless_errors.is_not_found, false) AS is_not_found,
         coalesce(keyless_errors.code = 'missing_api_key', false) AS is_missing_key
     FROM keyless_errors
@@ -123,7 +126,7 @@ addresses AS (
 judged_calls AS (
     SELECT
         calls.client_ip, calls.user_agent, calls.route, calls.path, calls.day, calls.ts, calls.request_id,
-        calls.is_malformed, calls.is_not_found, calls.is_missing_key,
+        calls.is_malformed, calls.is_limited, calls.is_not_found, calls.is_missing_key,
         for_route IS NULL OR calls.route = for_route AS is_on_route,
         existing_routes.route IS NOT NULL AS is_existing_route,
         existing_routes.route IS NULL
@@ -149,7 +152,7 @@ evidence AS (
         count(*) AS requests,
         count(DISTINCT path) AS paths,
         count(*) FILTER (WHERE is_malformed) / count(*) AS malformed_share,
-        count(*) FILTER (WHERE is_unknown_route) / count(*) AS unknown_share,
+        count(*) FILTER (WHERE is_unknown_route) / nullif(count(*) FILTER (WHERE NOT is_limited), 0) AS unknown_share,
         count(DISTINCT route) FILTER (WHERE is_unknown_route) AS unknown_routes,
         bool_or(is_unknown_route AND is_attacked(route)) AS is_attacking,
         (epoch_us(max(ts)) - epoch_us(min(ts))) / 1e6 AS span_s

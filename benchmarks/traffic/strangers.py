@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Final
 
 from benchmarks.traffic.calls import (
@@ -17,7 +18,7 @@ from benchmarks.traffic.calls import (
     unknown_route,
 )
 from benchmarks.traffic.clients import asking, path_of, sending
-from benchmarks.traffic.clock import HOUR, MINUTE, SECOND, Window, daily, every, steady
+from benchmarks.traffic.clock import HOUR, MINUTE, Window, daily, every, steady
 from benchmarks.traffic.credentials import PROBED, crawl
 from benchmarks.traffic.everyday import go_on_for_a_working_week, in_turn
 from benchmarks.traffic.stage import Stage
@@ -26,7 +27,8 @@ EXPLOITED: Final = (
     *(f"/{name}.php" for name in ("xmlrpc", "wp-login", "phpinfo", "shell", "config", "setup", "info", "test")),
     *(f"/{name}" for name in (".env", ".git/HEAD", ".aws/credentials", "actuator/env", "server-status", "debug")),
     *(f"/{name}/" for name in ("phpmyadmin", "adminer", "solr/admin", "manager/html", "cgi-bin", "jenkins")),
-    *(f"/backup{number}.zip" for number in range(12)),
+    *(f"/{site}/{name}" for site in ("old", "test", "staging") for name in ("backup.zip", "dump.sql", "config.bak")),
+    *(f"/{version}/api-docs" for version in ("v1", "v2", "v3")),
 )
 PAGES: Final = ("/", "/robots.txt", "/sitemap.xml", "/docs", "/pricing", "/v1/messages", "/v1/numbers", "/blog")
 
@@ -36,9 +38,9 @@ def keyless(stage: Stage) -> None:
     rng, codes = stage.rng("more keyless"), ("missing_api_key", "not_found", "rate_limited")
     scanner = stage.client("vulnerability_scanner", None, "Mozilla/5.0 zgrab/0.x")
     start_ms = stage.at(2, "20:00") + rng.randrange(3 * HOUR)
-    scan = Window(start_ms, start_ms + rng.randrange(60, 400) * SECOND)
-    paths = [partial(crawl, scanner, path) for path in EXPLOITED]
-    stage.play(steady(rng, scan, rng.uniform(0.6, 4.0)), in_turn(paths))
+    scan = Window(start_ms, start_ms + 10 * MINUTE)
+    paths = [partial(crawl, scanner, path) for path in rng.sample(EXPLOITED, len(EXPLOITED))]
+    stage.play(islice(steady(rng, scan, rng.uniform(0.2, 4.0)), len(paths)), in_turn(paths))
     stage.plant("scanner", "keyless_callers", "scanner", scanner, window=scan, codes=codes)
 
     crawler = stage.client(

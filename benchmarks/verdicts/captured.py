@@ -17,6 +17,7 @@ PERSONAS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     "readonly_key_writes": (("scope_misuse", "missing grant", "insufficient_scope"),),
     "cross_tenant_enum": (("enumeration", "probe", "not_found"),),
     "missing_key_crawler": (("keyless_callers", "crawler", "missing_api_key"),),
+    "scanner": (("keyless_callers", "scanner", "missing_api_key"),),
     "wrong_key": (
         ("rejected_keys", "placeholder", "invalid_api_key"),
         ("rejected_keys", "guessing", "invalid_api_key"),

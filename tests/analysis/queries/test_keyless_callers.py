@@ -96,6 +96,14 @@ def test_a_few_pages_in_one_go_are_a_scanner_once_they_are_too_many_for_a_mistak
     assert _verdict([_used("/v1/messages"), _keyless(9), *walked]) == verdict
 
 
+def test_a_walk_stays_one_where_a_rate_limit_refuses_most_of_it() -> None:
+    walked = _walk([f"/page{chr(97 + number)}" for number in range(4)])
+    limited = [_keyless(5 + number, "rate_limited", route=f"/page{chr(101 + number)}") for number in range(20)]
+
+    assert _verdict([*walked, *limited]) == "scanner"
+    assert _verdict([_used("/v1/messages"), _keyless(0), *limited]) == "not enough data"
+
+
 def test_an_integration_with_a_few_stray_requests_stays_one() -> None:
     stray = _walk(("/", "/favicon.ico", "/robots.txt"))
 
@@ -286,21 +294,22 @@ def _expected(
             for row in calls
         ]
         unknown = [row for row in judged if is_unknown(row)]
+        telling = sum(row["code"] != "rate_limited" for row in judged)
+        unknown_share = len(unknown) / telling if telling else None
         moments = [row["ts"] for row in judged]
         keyed_successes = sum(not row["is_error"] for row in keyed.get(address, []))
         routes = sorted({row["route"] for row in found} - {None})
         if len(judged) < min_requests:
             verdict = "not enough data"
-        elif (
-            len({row["route"] for row in unknown}) >= min_walked_routes
-            and len(unknown) / len(judged) > max_unknown_share
-        ):
+        elif len({row["route"] for row in unknown}) >= min_walked_routes and (unknown_share or 0) > max_unknown_share:
             is_on = (max(moments) - min(moments)).total_seconds() >= 3600
             comes_again = len(judged) >= 2 * len({row["path"] for row in judged} - {None})
             verdict = "crawler" if len(judged) >= 20 and (comes_again or is_on) else "scanner"
         elif sum(map(_is_malformed, judged)) / len(judged) >= 0.1:
             verdict = "scanner"
-        elif len(unknown) / len(judged) > max_unknown_share:
+        elif unknown_share is None:
+            verdict = "not enough data"
+        elif unknown_share > max_unknown_share:
             verdict = "scanner" if {row["route"] for row in unknown} & set(ATTACKED) else "not enough data"
         elif len(found) < max(min_requests, 2 * len(routes)) or (keyed.get(address) and not keyed_successes):
             verdict = "not enough data"
