@@ -10,9 +10,8 @@ from typing import Final
 
 import click
 
-import analysis
 import errata
-from docs import formats, redaction
+from docs import formats, questions, redaction
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     PARTITION_COLUMNS,
@@ -23,12 +22,6 @@ from ingest.schema import (
 )
 
 _ROOT: Final = Path(__file__).parent.parent
-
-
-def questions() -> str:
-    """The table of questions, by name."""
-    rows = [f"| `{question.name}` | {question.asks} |" for question in analysis.questions().values()]
-    return "\n".join(["| question | what it answers |", "|---|---|", *rows])
 
 
 def dictionary() -> str:
@@ -74,7 +67,9 @@ def dependencies() -> str:
 
 
 _PARTS: Final = {
-    ("README.md", "questions"): questions,
+    ("README.md", "questions"): questions.table,
+    ("README.md", "codes"): questions.by_code,
+    ("docs/questions.md", "definitions"): questions.sections,
     ("docs/data-dictionary.md", "dictionary"): dictionary,
     ("docs/commands.md", "commands"): commands,
     ("README.md", "format-count"): formats.count,

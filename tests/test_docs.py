@@ -1,4 +1,4 @@
-"""The page of formats says what is so: its examples are read as it says, and it names every column and format."""
+"""The pages say what is so: examples are read as they say, and every column, format, question and code is named."""
 
 import re
 from contextlib import closing
@@ -7,7 +7,9 @@ from typing import Final
 
 import pytest
 
+import analysis
 from docs import formats as pages
+from docs import questions
 from ingest.formats import FIELDS, formats, read_format
 from ingest.parse import Lanes
 from ingest.preview import Row, codes_from, preview
@@ -49,3 +51,22 @@ def test_a_format_to_log_instead_is_one_that_says_more() -> None:
 
     assert set(instead.values()) <= set(formats())
     assert [name for name, better in instead.items() if codes_from(formats()[better]) == ()] == []
+
+
+def test_every_question_has_a_section_with_its_parameters_and_columns() -> None:
+    sections = questions.sections().split("\n## ")
+
+    assert [section.partition("\n")[0].removeprefix("## ") for section in sections] == list(analysis.questions())
+    for question, section in zip(analysis.questions().values(), sections, strict=True):
+        parameters = [parameter.name for parameter in question.parameters]
+        columns = [column.name for column in question.columns]
+        assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == parameters + columns
+
+
+def test_the_table_of_codes_names_the_questions_whose_headers_name_the_code() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", questions.by_code(), re.MULTILINE))
+    named = {code for question in analysis.questions().values() for code in question.codes}
+
+    assert list(rows) == list(questions.questions_by_code())
+    assert named <= rows.keys()
+    assert re.findall(r"\[`(\w+)`\]", rows["insufficient_scope"]) == ["scope_misuse"]

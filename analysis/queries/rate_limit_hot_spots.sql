@@ -1,5 +1,6 @@
 -- title: Rate-limit hot spots
 -- asks: Who runs into rate limits, where, how hard, and do they wait as long as they are told to?
+-- codes: rate_limited
 -- chart: bar(caller, rate_limited)
 -- param since: first moment, inclusive (UTC date or timestamp); all when NULL
 -- param until: last moment, exclusive (UTC date or timestamp); all when NULL

@@ -1,5 +1,6 @@
 -- title: Retry storms
 -- asks: When did clients multiply a fault of the platform by retrying, and which of them do not back off?
+-- codes: internal_error
 -- chart: bar(started_at, requests_per_second)
 -- param since: first moment, inclusive (UTC date or timestamp); all when NULL
 -- param until: last moment, exclusive (UTC date or timestamp); all when NULL

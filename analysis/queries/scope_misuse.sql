@@ -1,5 +1,6 @@
 -- title: Scope misuse
 -- asks: Which keys are refused for lack of scope, and is that a wrong key, a missing grant, a regression or probing?
+-- codes: insufficient_scope, scope_invalid
 -- chart: stacked(route, refused, verdict)
 -- param since: first moment, inclusive (UTC date or timestamp); all when NULL
 -- param until: last moment, exclusive (UTC date or timestamp); all when NULL
