@@ -33,9 +33,42 @@ guarded_routes AS (
     SELECT DISTINCT method, route
     FROM refusals
 ),
-refused_minutes AS (
-    SELECT DISTINCT org_id, lone_caller, end_us // 60000000 AS minute_number
+-- Refusals less than merge_gap_s apart are in one window whatever passes between them, so that passes matter only where
+-- such an island begins and ends.
+with_gaps AS (
+    SELECT
+        org_id, lone_caller, caller, key_id, key_hash, route, request_id, intent, intent_confidence, end_us,
+        CASE
+            WHEN end_us - lag(end_us) OVER (
+                PARTITION BY org_id, lone_caller
+                ORDER BY end_us, request_id NULLS LAST
+            ) < microseconds(merge_gap_s) THEN 0
+            ELSE 1
+        END AS is_first
     FROM refusals
+),
+island_refusals AS (
+    SELECT
+        org_id, lone_caller, caller, key_id, key_hash, route, request_id, intent, intent_confidence, end_us,
+        sum(is_first) OVER (
+            PARTITION BY org_id, lone_caller
+            ORDER BY end_us, request_id NULLS LAST
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS island
+    FROM with_gaps
+),
+edges AS (
+    SELECT org_id, lone_caller, island, true AS is_first, min(end_us) AS end_us
+    FROM island_refusals
+    GROUP BY ALL
+    UNION ALL
+    SELECT org_id, lone_caller, island, false AS is_first, max(end_us) AS end_us
+    FROM island_refusals
+    GROUP BY ALL
+),
+edge_minutes AS (
+    SELECT DISTINCT org_id, lone_caller, end_us // 60000000 AS minute_number
+    FROM edges
 ),
 successes AS (
     SELECT org_id, NULL AS lone_caller, start_us(ts, latency_ms) AS start_us, epoch_us(ts) AS end_us, method, route
@@ -53,13 +86,13 @@ successes AS (
       AND org_id IS NULL
       AND caller IN (SELECT lone_caller FROM refusals)
 ),
--- One row for all passes that began in a minute without a refusal: of millions of passes few need an order.
+-- One row for all passes that began in a minute without an edge: of millions of passes few need an order.
 passes AS (
     SELECT
         successes.org_id,
         successes.lone_caller,
         successes.start_us // 60000000 AS minute_number,
-        CASE WHEN refused_minutes.minute_number IS NOT NULL THEN successes.start_us END AS exact_start_us,
+        CASE WHEN edge_minutes.minute_number IS NOT NULL THEN successes.start_us END AS exact_start_us,
         count(*) AS passed,
         min(successes.start_us) AS start_us,
         min(successes.end_us) AS end_us
@@ -67,87 +100,91 @@ passes AS (
     INNER JOIN guarded_routes
         ON guarded_routes.method IS NOT DISTINCT FROM successes.method
         AND guarded_routes.route IS NOT DISTINCT FROM successes.route
-    LEFT JOIN refused_minutes
-        ON refused_minutes.org_id IS NOT DISTINCT FROM successes.org_id
-        AND refused_minutes.lone_caller IS NOT DISTINCT FROM successes.lone_caller
-        AND refused_minutes.minute_number = successes.start_us // 60000000
+    LEFT JOIN edge_minutes
+        ON edge_minutes.org_id IS NOT DISTINCT FROM successes.org_id
+        AND edge_minutes.lone_caller IS NOT DISTINCT FROM successes.lone_caller
+        AND edge_minutes.minute_number = successes.start_us // 60000000
     GROUP BY ALL
 ),
 moments AS (
-    SELECT
-        org_id, lone_caller, end_us AS moment_us, true AS is_refusal, 0 AS passed, NULL AS passed_us,
-        caller, key_id, key_hash, method, route, request_id, intent, intent_confidence
-    FROM refusals
+    SELECT org_id, lone_caller, end_us AS moment_us, island, is_first, 0 AS passed, NULL AS passed_us
+    FROM edges
     UNION ALL
-    SELECT
-        org_id, lone_caller, start_us AS moment_us, false AS is_refusal, passed, end_us AS passed_us,
-        NULL AS caller, NULL AS key_id, NULL AS key_hash, NULL AS method, NULL AS route, NULL AS request_id,
-        NULL AS intent, NULL AS intent_confidence
+    SELECT org_id, lone_caller, start_us AS moment_us, 0 AS island, false AS is_first, passed, end_us AS passed_us
     FROM passes
 ),
 -- A pass that begins in the moment in which a refusal ends is taken for the earlier one.
 answers AS (
     SELECT
-        org_id, lone_caller, moment_us, is_refusal,
-        caller, key_id, key_hash, method, route, request_id, intent, intent_confidence,
+        org_id, lone_caller, moment_us, island, is_first,
         sum(passed) OVER (
             PARTITION BY org_id, lone_caller
-            ORDER BY moment_us, is_refusal, request_id
+            ORDER BY moment_us, island, is_first DESC
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS passed_so_far,
         min(passed_us) OVER (
             PARTITION BY org_id, lone_caller
-            ORDER BY moment_us, is_refusal, request_id
+            ORDER BY moment_us, island, is_first DESC
             ROWS BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING
         ) AS next_passed_us
     FROM moments
 ),
-steps AS (
+islands AS (
     SELECT
-        org_id, lone_caller, moment_us, passed_so_far, next_passed_us,
-        caller, key_id, key_hash, method, route, request_id, intent, intent_confidence,
-        lag(moment_us) OVER (
-            PARTITION BY org_id, lone_caller
-            ORDER BY moment_us, request_id
-        ) AS previous_us,
-        lag(next_passed_us) OVER (
-            PARTITION BY org_id, lone_caller
-            ORDER BY moment_us, request_id
-        ) AS previous_passed_us
+        org_id, lone_caller, island,
+        min(moment_us) AS first_us,
+        min(passed_so_far) AS passed_before,
+        max(passed_so_far) AS passed_by_then,
+        max(next_passed_us) FILTER (WHERE NOT is_first) AS next_passed_us
     FROM answers
-    WHERE is_refusal
+    WHERE island > 0
+    GROUP BY ALL
 ),
-numbered_refusals AS (
+with_pauses AS (
     SELECT
-        org_id, lone_caller, moment_us, passed_so_far, next_passed_us,
-        caller, key_id, key_hash, method, route, request_id, intent, intent_confidence,
-        sum(
-            CASE
-                WHEN previous_us IS NULL OR moment_us - previous_passed_us >= microseconds(merge_gap_s) THEN 1
-                ELSE 0
-            END
-        ) OVER (
+        org_id, lone_caller, island, passed_before, passed_by_then, next_passed_us,
+        CASE
+            WHEN island = 1 THEN 1
+            WHEN first_us - lag(next_passed_us) OVER (
+                PARTITION BY org_id, lone_caller
+                ORDER BY island
+            ) >= microseconds(merge_gap_s) THEN 1
+            ELSE 0
+        END AS is_first
+    FROM islands
+),
+window_islands AS (
+    SELECT
+        org_id, lone_caller, island, passed_before, passed_by_then, next_passed_us,
+        sum(is_first) OVER (
             PARTITION BY org_id, lone_caller
-            ORDER BY moment_us, request_id
+            ORDER BY island
             ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
         ) AS window_number
-    FROM steps
+    FROM with_pauses
 ),
 ranked_refusals AS (
     SELECT
-        org_id, lone_caller, window_number, moment_us, passed_so_far, next_passed_us,
-        caller, key_id, key_hash, method, route, request_id, intent, intent_confidence,
+        island_refusals.org_id, island_refusals.lone_caller, island_refusals.caller, island_refusals.key_id,
+        island_refusals.key_hash, island_refusals.route, island_refusals.request_id, island_refusals.intent,
+        island_refusals.intent_confidence, island_refusals.end_us,
+        window_islands.window_number, window_islands.passed_before, window_islands.passed_by_then,
+        window_islands.next_passed_us,
         row_number() OVER (
-            PARTITION BY org_id, lone_caller, window_number
-            ORDER BY moment_us DESC, request_id
+            PARTITION BY island_refusals.org_id, island_refusals.lone_caller, window_islands.window_number
+            ORDER BY island_refusals.end_us DESC, island_refusals.request_id NULLS LAST
         ) AS recency
-    FROM numbered_refusals
+    FROM island_refusals
+    INNER JOIN window_islands
+        ON window_islands.org_id IS NOT DISTINCT FROM island_refusals.org_id
+        AND window_islands.lone_caller IS NOT DISTINCT FROM island_refusals.lone_caller
+        AND window_islands.island = island_refusals.island
 )
 SELECT
     org_id,
     lone_caller,
-    make_timestamptz(min(moment_us)) AS first_refused_at,
-    make_timestamptz(max(moment_us)) AS last_refused_at,
+    make_timestamptz(min(end_us)) AS first_refused_at,
+    make_timestamptz(max(end_us)) AS last_refused_at,
     CASE WHEN bool_and(next_passed_us IS NOT NULL) THEN make_timestamptz(max(next_passed_us)) END AS passed_at,
     count(*) AS attempts,
     count(DISTINCT intent) + count(*) FILTER (WHERE intent IS NULL) AS distinct_intents,
@@ -155,8 +192,8 @@ SELECT
     count(DISTINCT coalesce(key_id, key_hash)) AS keys,
     list_sort(list(DISTINCT caller) FILTER (WHERE caller IS NOT NULL)) AS callers,
     list_sort(list(DISTINCT route) FILTER (WHERE route IS NOT NULL)) AS routes,
-    min(passed_so_far)::BIGINT AS passed_before,
-    (max(passed_so_far) - min(passed_so_far))::BIGINT AS passed_meanwhile,
+    min(passed_before)::BIGINT AS passed_before,
+    (max(passed_by_then) - min(passed_before))::BIGINT AS passed_meanwhile,
     list(request_id ORDER BY recency) FILTER (WHERE recency <= 3 AND request_id IS NOT NULL) AS example_request_ids
 FROM ranked_refusals
 GROUP BY org_id, lone_caller, window_number;
