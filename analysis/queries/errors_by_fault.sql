@@ -45,12 +45,7 @@ error_cells AS (
 ),
 judged_cells AS (
     SELECT
-        CASE
-            WHEN 429 IN (error_cells.status, catalogue.http_status) THEN 'rate_limited'
-            WHEN catalogue.owner = 'platform' THEN 'platform'
-            WHEN catalogue.owner IS NULL AND error_cells.status >= 500 THEN 'platform'
-            ELSE 'client'
-        END AS fault,
+        fault_of(error_cells.status, catalogue.http_status, catalogue.owner) AS fault,
         error_cells.is_current,
         error_cells.errors,
         error_cells.first_seen,

@@ -26,3 +26,13 @@ CREATE OR REPLACE MACRO is_rate_limited(status, code) AS status = 429 OR coalesc
 
 -- Did the platform fail, or the gateway before it? Of an error's status and code.
 CREATE OR REPLACE MACRO is_platform_fault(status, code) AS status >= 500 OR coalesce(code = 'internal_error', false);
+
+-- Who is at fault for an error: rate_limited (status 429, or a code that comes with it), platform (a code that the
+-- platform owns, or without a known code a status of 500 and above), client (every other). Of its status, and of what
+-- the catalogue says of its code: status and owner, NULL where it does not know the code.
+CREATE OR REPLACE MACRO fault_of(status, catalogue_status, catalogue_owner) AS CASE
+    WHEN 429 IN (status, catalogue_status) THEN 'rate_limited'
+    WHEN catalogue_owner = 'platform' THEN 'platform'
+    WHEN catalogue_owner IS NULL AND status >= 500 THEN 'platform'
+    ELSE 'client'
+END;
