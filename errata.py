@@ -28,7 +28,7 @@ _COMMANDS: Final = {
     "detect": ("ingest.detect_cli:detect", "Say how logs would be read, and what they lack."),
     "ask": ("analysis.cli:ask", "Answer one question; without a name, list them."),
     "sql": ("analysis.cli:sql", "Run SQL over the lake, or open a prompt."),
-    "explain": ("analysis.cli:explain", "Tell the story of one request."),
+    "explain": ("analysis.cli:explain", "Tell the story of a request, a key or an organisation."),
     "report": ("analysis.report:report", "Write the night's digest; exit code 1 on findings."),
     "dashboard": ("dashboard.cli:dashboard", "Open the dashboard in a browser."),
     "status": ("analysis.cli:status", "Show sources, freshness and rejects."),

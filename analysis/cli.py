@@ -211,27 +211,51 @@ def sql(
     _write_query(text, lake, catalog, output, out, limit)
 
 
-@click.command(epilog="\b\nExample:\n  errata explain req_8f3k2m")
-@click.argument("request_id")
+@click.command(
+    epilog="\b\nExample:\n  errata explain req_8f3k2m\n  errata explain key_4821 --since 7d\n  errata explain org_42"
+)
+@click.argument("about")
+@click.option("--since", metavar="MOMENT", help="Of a key or an organisation: from here on.  [default: all]")
+@click.option("--until", metavar="MOMENT", help="Of a key or an organisation: before this moment.")
+@click.option("--tz", default="UTC", show_default=True, help="Time zone of the moments you write, an IANA name.")
 @_lake_options
 @click.option("--output", type=click.Choice(["text", "json"]), default="text", show_default=True, help="Format.")
-def explain(request_id: str, lake: Path, catalog: Path | None, output: str) -> None:
-    """Tell the story of one request: what it was answered, what that means, and what its caller did around it."""
+def explain(
+    about: str, since: str | None, until: str | None, tz: str, lake: Path, catalog: Path | None, output: str
+) -> None:
+    """Tell the story of a request, a key or an organisation.
+
+    ABOUT is a request_id: what it was answered, what that means, and what its caller did around it. Or it is a caller
+    (key_id, fingerprint of a key, address) or an org_id: what it asked, what the questions say, and when what happened.
+    """
     import dataclasses
     import json
 
     from analysis.explain import explain as explain_request
     from analysis.explain import story
+    from analysis.history import history, history_text, kind_of
     from analysis.interrupt import interruptibly
     from analysis.lake import connect
+    from analysis.moments import utc_moment, zone_named
     from analysis.output import plain
+    from ingest.schema import BadInput
 
+    zone = zone_named(tz)
+    first, last = (
+        utc_moment(value, name=name, zone=zone) if value else None
+        for name, value in (("--since", since), ("--until", until))
+    )
     con = connect(lake, catalog=catalog)
-    explanation = interruptibly(con, lambda: explain_request(con, request_id))
-    if output == "json":
-        click.echo(json.dumps(plain(dataclasses.asdict(explanation)), indent=2))
+    kind = interruptibly(con, lambda: kind_of(con, about))
+    if kind == "request":
+        if first or last:
+            raise BadInput("--since and --until are for a key or an organisation; a request has its own moment")
+        explanation = interruptibly(con, lambda: explain_request(con, about))
+        told, text = dataclasses.asdict(explanation), story(explanation)
     else:
-        click.echo(story(explanation), nl=False)
+        lived = interruptibly(con, lambda: history(con, about, kind, since=first, until=last))
+        told, text = dataclasses.asdict(lived), history_text(lived)
+    click.echo(json.dumps(plain(told), indent=2) if output == "json" else text, nl=output == "json")
 
 
 @click.command(epilog="\b\nExample:\n  errata status --output csv")

@@ -265,7 +265,7 @@ def test_explain_of_an_unknown_id_is_one_line(lake: Path) -> None:
     result = run(explain, "nope", "--lake", lake)
 
     assert isinstance(result.exception, BadInput)
-    assert str(result.exception).startswith("no request in the lake has the id 'nope'")
+    assert str(result.exception).startswith("nothing in the lake is called 'nope'")
     assert "\n" not in str(result.exception)
 
 

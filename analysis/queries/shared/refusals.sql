@@ -30,7 +30,7 @@ WITH refusals AS (
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
 ),
 guarded_routes AS (
-    SELECT DISTINCT coalesce(method, '') AS method, coalesce(route, '') AS route
+    SELECT DISTINCT method, route
     FROM refusals
 ),
 -- Refusals less than merge_gap_s apart are in one window whatever passes between them, so that passes matter only where
@@ -70,63 +70,40 @@ edge_minutes AS (
     SELECT DISTINCT org_id, lone_caller, end_us // 60000000 AS minute_number
     FROM edges
 ),
--- The membership of a row is asked as a value, not as a condition: a condition becomes a join that DuckDB builds over the
--- successes, which are many, and takes four times as long.
-org_passes AS (
-    SELECT
-        org_id,
-        start_us(ts, latency_ms) AS start_us,
-        epoch_us(ts) AS end_us
+successes AS (
+    SELECT org_id, NULL AS lone_caller, start_us(ts, latency_ms) AS start_us, epoch_us(ts) AS end_us, method, route
     FROM requests
     WHERE kind = 'ok'
       AND status BETWEEN 200 AND 299
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
-      AND coalesce(org_id IN (SELECT org_id FROM refusals WHERE org_id IS NOT NULL), false)
-      AND coalesce((coalesce(method, ''), coalesce(route, '')) IN (SELECT method, route FROM guarded_routes), false)
-),
-lone_passes AS (
-    SELECT
-        caller AS lone_caller,
-        start_us(ts, latency_ms) AS start_us,
-        epoch_us(ts) AS end_us
+      AND org_id IN (SELECT org_id FROM refusals)
+    UNION ALL
+    SELECT org_id, caller AS lone_caller, start_us(ts, latency_ms) AS start_us, epoch_us(ts) AS end_us, method, route
     FROM requests
     WHERE kind = 'ok'
       AND status BETWEEN 200 AND 299
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
       AND org_id IS NULL
-      AND coalesce(caller IN (SELECT lone_caller FROM refusals WHERE lone_caller IS NOT NULL), false)
-      AND coalesce((coalesce(method, ''), coalesce(route, '')) IN (SELECT method, route FROM guarded_routes), false)
-),
-placed_passes AS (
-    SELECT
-        org_id, NULL AS lone_caller, start_us, end_us,
-        (org_id, start_us // 60000000) IN (
-            SELECT org_id, minute_number
-            FROM edge_minutes
-            WHERE org_id IS NOT NULL
-        ) AS is_near_edge
-    FROM org_passes
-    UNION ALL
-    SELECT
-        NULL AS org_id, lone_caller, start_us, end_us,
-        (lone_caller, start_us // 60000000) IN (
-            SELECT lone_caller, minute_number
-            FROM edge_minutes
-            WHERE lone_caller IS NOT NULL
-        ) AS is_near_edge
-    FROM lone_passes
+      AND caller IN (SELECT lone_caller FROM refusals)
 ),
 -- One row for all passes that began in a minute without an edge: of millions of passes few need an order.
 passes AS (
     SELECT
-        org_id,
-        lone_caller,
-        start_us // 60000000 AS minute_number,
-        CASE WHEN is_near_edge THEN start_us END AS exact_start_us,
+        successes.org_id,
+        successes.lone_caller,
+        successes.start_us // 60000000 AS minute_number,
+        CASE WHEN edge_minutes.minute_number IS NOT NULL THEN successes.start_us END AS exact_start_us,
         count(*) AS passed,
-        min(start_us) AS start_us,
-        min(end_us) AS end_us
-    FROM placed_passes
+        min(successes.start_us) AS start_us,
+        min(successes.end_us) AS end_us
+    FROM successes
+    INNER JOIN guarded_routes
+        ON guarded_routes.method IS NOT DISTINCT FROM successes.method
+        AND guarded_routes.route IS NOT DISTINCT FROM successes.route
+    LEFT JOIN edge_minutes
+        ON edge_minutes.org_id IS NOT DISTINCT FROM successes.org_id
+        AND edge_minutes.lone_caller IS NOT DISTINCT FROM successes.lone_caller
+        AND edge_minutes.minute_number = successes.start_us // 60000000
     GROUP BY ALL
 ),
 moments AS (
