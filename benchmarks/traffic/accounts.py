@@ -47,7 +47,9 @@ def blocked_lists(stage: Stage) -> None:
     go_on_for_a_working_week(stage, importer, 90)
     start_ms = stage.at(3, "13:00") + rng.randrange(4 * HOUR)
     window = Window(start_ms, start_ms + rng.randrange(10, 25) * MINUTE)
-    blocked = key_of(importer).org.do_not_contact
+    blocked = stage.strangers("blocked", 500)
+    key = key_of(importer)
+    importer = replace(importer, key=replace(key, org=replace(key.org, do_not_contact=blocked)))
     stage.play(steady(rng, window, 0.6), sending(importer, rng, blocked, blocked=rng.uniform(0.25, 0.6)))
     stage.plant("old list again", "blocked_resends", "spike", importer, window=window, codes=("dnc_blocked",))
 

@@ -105,7 +105,9 @@ def unwanted_messages(stage: Stage) -> None:
     rng, window = stage.rng("recipients"), stage.between(3, "08:00", "08:15")
     blaster = stage.customer("opted_out_blast", "autumn-campaign/1.1")
     go_on_for_a_working_week(stage, blaster, 70)
-    stale_list = sending(blaster, rng, key_of(blaster).org.opted_out, blocked=0.38)
+    opted_out = stage.strangers("opted out", 600)
+    blaster = replace(blaster, key=replace(key_of(blaster), org=replace(key_of(blaster).org, opted_out=opted_out)))
+    stale_list = sending(blaster, rng, opted_out, blocked=0.38)
     stage.play(steady(rng, window, 0.8), stale_list)
     stage.plant("old list", "blocked_resends", "spike", blaster, window=window, codes=("opted_out",))
 

@@ -69,6 +69,11 @@ class Stage:
         phones = tuple(f"+1{rng.choice(AREA_CODES)}55501{rng.randrange(100):02}" for _ in range(14))
         return Org("acct-" + "".join(rng.choices(BASE32, k=6)).lower(), do_not_contact=phones[:5], opted_out=phones[5:])
 
+    def strangers(self, name: str, count: int) -> tuple[str, ...]:
+        """So many recipients, none of them twice: a list that somebody sends to."""
+        numbers = [f"+1{area_code}55501{number:02}" for area_code in AREA_CODES for number in range(100)]
+        return tuple(self.rng(f"list {name}").sample(numbers, count))
+
     def key(self, name: str, org: Org, scopes: frozenset[str] = ALL_SCOPES) -> Key:
         """An organisation key without limits that matter."""
         rng = self.rng(f"key {name}")
