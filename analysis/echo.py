@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import poisson
+from scipy.stats import binom, poisson
 
 Micros = NDArray[np.int64]
 """Moments or lengths of time in microseconds."""
@@ -71,7 +71,8 @@ class Echo:
 def echo(requests: Requests, chosen: NDArray[np.bool_], usual: NDArray[np.bool_], longest_us: Micros) -> Echo | None:
     """The strongest echo of the answers `chosen`, none where chance explains what follows them (Poisson, p < 1e-9).
 
-    What follows the `usual` answers after the same pause, beyond chance, is the client's pace and taken off.
+    What follows the `usual` answers after the same pause, beyond chance, is the client's pace and taken off; where it
+    explains what follows the chosen ones (binomial, p >= 1e-9), there is no echo either.
     `longest_us` is for each request how long after its end a follower still counts.
     """
     order = np.argsort(requests.begun, kind="stable")
@@ -93,6 +94,8 @@ def echo(requests: Requests, chosen: NDArray[np.bool_], usual: NDArray[np.bool_]
     if len(others):
         _, by_pace = _share(begun, requests.ended[others], requests.begun[others], low_us, high_us)
         if by_pace >= _NOTABLE_PACE:
+            if binom.sf(len(matched) - 1, len(answers), by_pace) >= _SIGNIFICANCE:
+                return None
             share = max(share - by_pace, 0.0) / max(1 - by_pace, 0.01)
     if share < _SMALLEST:
         return None

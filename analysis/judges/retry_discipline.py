@@ -61,6 +61,7 @@ _HASTY_S: Final = 1.0
 # One retry each that fails again is half of all failures; more is a loop.
 _LOOP_SHARE: Final = 0.6
 _LEAST_GROWTHS: Final = 5
+_LEAST_PAUSES: Final = 5
 _NO_GROWTH: Final = frozenset({"collapsing", "fixed", "immediate"})
 
 
@@ -105,7 +106,7 @@ class Record:
         growth, gap = self.median_growth, self.median_gap_s
         if growth is not None and growth >= 1.5:
             return "exponential"
-        if gap is not None and gap < _HASTY_S:
+        if gap is not None and gap < _HASTY_S and sum(pauses for _, pauses in self.gaps) >= _LEAST_PAUSES:
             return "collapsing" if growth is not None and growth < 0.5 else "immediate"
         if growth is None:
             return None
@@ -164,7 +165,7 @@ def _record(row: Row, min_chains: int, tolerance_s: float) -> Record:
         over_three=row["over_three"],
         longest_chain=row["longest_chain"],
         growths=_weighted(row["median_growth"], row["growths"]) if row["growths"] >= _LEAST_GROWTHS else (),
-        gaps=_weighted(row["median_gap_s"], row["gaps"]),
+        gaps=_weighted(row["median_gap_s"], row["pauses"]),
         is_lockstep=row["gaps"] >= min_chains and row["gap_variation"] < 0.05,
         is_estimate=False,
         request_ids=tuple(row["request_ids"] or ()),

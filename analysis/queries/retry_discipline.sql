@@ -41,7 +41,7 @@
 --     of an echo all, where more than 0.6 of the faults have one
 --   backoff: by the median growth of its pauses in chains of three or more attempts: collapsing (below 0.5), fixed (0.9
 --     to 1.1), exponential (1.5 and more), else irregular; immediate where there are no such chains, or they do not
---     grow, and the median pause without a Retry-After is below a second; NULL where nothing is known
+--     grow, and the median of at least five pauses without a Retry-After is below a second; NULL where less is known
 --   median_growth: that median, of at least five pairs of pauses
 --   median_gap_s: median pause before a retry that was not told how long to wait, seconds
 --   is_lockstep: are its pauses nearly the same (coefficient of variation below 0.05, at least 20 of them)?
@@ -140,6 +140,7 @@ known AS (
         ) AS median_growth,
         quantile_cont(tried.gap_s, 0.5) FILTER (WHERE tried.failed_retry_after_s IS NULL) AS median_gap_s,
         count(tried.gap_s) FILTER (WHERE tried.gap_before_s > 0 AND tried.failed_retry_after_s IS NULL) AS growths,
+        count(tried.gap_s) FILTER (WHERE tried.failed_retry_after_s IS NULL) AS pauses,
         count(tried.gap_s) AS gaps,
         stddev_pop(tried.gap_s) / nullif(avg(tried.gap_s), 0) AS gap_variation
     FROM tried
@@ -245,6 +246,7 @@ SELECT
     known.median_growth,
     known.median_gap_s,
     coalesce(known.growths, 0) AS growths,
+    coalesce(known.pauses, 0) AS pauses,
     coalesce(known.gaps, 0) AS gaps,
     known.gap_variation,
     unknown.asked,

@@ -33,7 +33,7 @@ def line_of(reply: Reply) -> bytes:
         f',"uri":{json_string(call.path)},"args":{json_string(call.args)},"status":{reply.status}'
         f',"bytes_sent":{size},"request_time":{seconds},"upstream_time":"{seconds if reply.upstream_status else ""}"'
         f',"upstream_status":"{reply.upstream_status}","user_agent":{json_string(call.client.user_agent)}'
-        f',"referer":{json_string(call.referer)},"request_id":"{reply.request_id}"'
+        f',"referer":{json_string(call.referer)},"request_id":"{reply.logged_id}"'
         f',"org_id":"{key.org.org_id if key else ""}","key_id":"{key.key_id if key else ""}"'
         f',"retry_after":"{retry_after}","idempotency_key":{json_string(call.idempotency_key)}'
         f',"resp_body":{json_string(kept)}}}'

@@ -51,13 +51,13 @@ def own_ids_in_order(stage: Stage) -> None:
         client = stage.customer(persona, "archive-sync/0.9")
         go_on_for_a_working_week(stage, client, 40)
         window = Window(stage.at(1, "10:00"), stage.at(1, "10:00") + hours * HOUR)
-        stage.play(steady(rng, window, 0.25 / hours), own_messages(client, rng, gone))
+        stage.play(steady(rng, window, 0.25 / hours), own_messages(client, 900_000 + hours * 10_000, rng, gone))
         stage.plant_near_miss(persona.replace("_", " "), "enumeration", "probe", client, window=window)
 
 
-def own_messages(client: Client, rng: Random, gone: float) -> Maker:
-    """Own messages in the order of their numbers, a share of them deleted."""
-    numbers = count(rng.randrange(60_000, 90_000))
+def own_messages(client: Client, first: int, rng: Random, gone: float) -> Maker:
+    """Own messages in the order of their numbers from `first` on, a share of them deleted."""
+    numbers = count(first)
 
     def make_call() -> Call:
         owner = None if rng.random() < gone else key_of(client).org.org_id

@@ -51,6 +51,11 @@ class Reply:
         return self.refusal.code if self.refusal and self.refusal.drift != "no_envelope" else None
 
     @property
+    def logged_id(self) -> str:
+        """The request id that the log and the client know."""
+        return "" if self.refusal and self.refusal.drift == "no_request_id" else self.request_id
+
+    @property
     def logged_ms(self) -> int:
         """Its end by the clock of the gateway node that logged it."""
         return self.end_ms + (self.call.client.node_skew_ms if self.seq % 2 else 0)
@@ -144,7 +149,7 @@ def envelope(refusal: Refusal, request_id: str, *, is_twice: bool = False) -> st
         "code": refusal.code,
         "message": refusal.message,
         "request_id": request_id,
-        "docs_url": DOCS_URL + ("general" if refusal.drift == "docs_url" else refusal.code),
+        "docs_url": DOCS_URL + ("not_found" if refusal.drift == "docs_url" else refusal.code),
     }
     if refusal.drift == "no_request_id":
         del body["request_id"]

@@ -142,7 +142,7 @@ def truth_line(reply: Reply, *, in_full: bool = False) -> bytes:
         "attempt": reply.attempt,
         "retry_of_seq": reply.retry_of,
         "start_epoch": reply.start_ms / 1000,
-        "request_id": reply.request_id or None,
+        "request_id": reply.logged_id or None,
         "persona": call.client.persona,
         "key_id": key.key_id if key else None,
         "org": key.org.org_id if key else None,

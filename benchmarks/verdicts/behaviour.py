@@ -5,7 +5,7 @@ threshold, either verdict is right: then it may be said and need not be.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from statistics import fmean, median, pstdev
 from typing import Final, NamedTuple, TypeVar
@@ -24,12 +24,13 @@ HABIT: Final = 0.5
 TRACE: Final = 0.05
 
 
-def expectations(true: TrueRequests) -> Iterator[Expectation]:
-    """Every verdict of this kind."""
+def expectations(true: TrueRequests, known: Iterable[Expectation]) -> Iterator[Expectation]:
+    """Every verdict of this kind, where `known` is what is true besides."""
     yield from storms(true)
     yield from limits(true)
     yield from discipline(true)
     yield from refused_keys(true)
+    yield from lost(true, {item.subject for item in known if item.verdict == "probe"})
 
 
 def storms(true: TrueRequests) -> Iterator[Expectation]:
@@ -61,10 +62,10 @@ def discipline(true: TrueRequests) -> Iterator[Expectation]:
         for verdict, is_clear in backoffs(retries):
             reason = f"pauses grow {median(growths(retries) or [0.0]):.2f} times"
             yield Expectation("retry_discipline", verdict, caller, span, "backoff", reason, is_clear)
-        if all(habit.share < HABIT for habit in shown):
+        if all(habit.share < HABIT or habit.chances < ENOUGH for habit in shown):
             # Who could praise a client whose retries the log cannot tell from fresh requests?
             known = [retry for retry in retries if retry.earlier.idempotency_key]
-            told = [retry for retry in known if retry.earlier.retry_after]
+            told = [retry for retry in known if retry.earlier.code == "rate_limited" and retry.earlier.retry_after]
             grows = median(growths(retry for retry in known if is_fault(retry.earlier)) or [0.0])
             is_clear = len(told) >= ENOUGH or (len(known) >= 3 * ENOUGH and grows >= 1.6)
             is_clear &= all(habit.share < TRACE for habit in shown)
@@ -92,7 +93,7 @@ class Habit(NamedTuple):
 
 def habits(retries: Sequence[Retry], requests: Iterable[TrueRequest]) -> Iterator[Habit]:
     """The bad ones, whether it has them or not."""
-    told = [retry for retry in retries if retry.earlier.retry_after]
+    told = [retry for retry in retries if retry.earlier.code == "rate_limited" and retry.earlier.retry_after]
     early = [retry for retry in told if retry.gap_s < (retry.earlier.retry_after or 0) - TOLERANCE_S]
     yield Habit("ignores Retry-After", len(early), len(told))
     hopeless = [request for request in requests if request.code and request.code not in RETRYABLE]
@@ -100,27 +101,32 @@ def habits(retries: Sequence[Retry], requests: Iterable[TrueRequest]) -> Iterato
     yield Habit("futile repeats", len(futile), len(hopeless))
     of_faults = [retry for retry in retries if is_fault(retry.earlier)]
     grow = median(growths(of_faults) or [1.0]) >= 1.3
-    hasty = [retry for retry in of_faults if retry.gap_s < 1 and not grow]
+    hasty = [retry for retry in of_faults if retry.gap_s < 1 and retry.later.attempt > 2 and not grow]
     yield Habit("tight loop", len(hasty), len(of_faults))
 
 
 def backoffs(retries: Sequence[Retry]) -> Iterator[tuple[str, bool]]:
-    """The words for how the pauses of a caller develop, and whether each is clear; between two words, both fit."""
-    free = [retry for retry in retries if not retry.earlier.retry_after and is_fault(retry.earlier)]
+    """The words for how the pauses of a caller develop, and whether each is clear; between two words, both fit.
+
+    None is clear where a log cannot know what is a retry, without Idempotency-Keys.
+    """
+    free = [retry for retry in retries if not retry.earlier.retry_after and retry.earlier.code]
     grown = growths(free)
     if len(free) < 5:
         return
-    pause_s, grows, is_enough = median(retry.gap_s for retry in free), median(grown or [0.0]), len(grown) >= ENOUGH
+    is_known = all(retry.earlier.idempotency_key for retry in free)
+    pause_s, grows = median(retry.gap_s for retry in free), median(grown or [0.0])
+    is_enough = is_known and len(grown) >= 2 * ENOUGH
     for word, low, high in (("collapsing", 0.0, 0.5), ("fixed", 0.9, 1.1), ("exponential", 1.5, 99.0)):
         is_clear = low * 1.1 < grows < high * 0.9 if word != "fixed" else 0.95 < grows < 1.05
         if grown and low * 0.9 <= grows <= high * 1.1:
             yield word, is_enough and is_clear and (pause_s >= 1.2 or word == "exponential")
     if pause_s < 1.2 and grows < 1.5:
-        yield "immediate", len(free) >= ENOUGH and pause_s < 0.8 and grows < 1.3
+        yield "immediate", is_known and len(free) >= 2 * ENOUGH and pause_s < 0.8 and grows < 1.3
     yield "irregular", False
     spread = pstdev(retry.gap_s for retry in free) / fmean(retry.gap_s for retry in free)
     if spread < 0.06:
-        yield "lockstep", len(free) >= ENOUGH and spread < 0.04
+        yield "lockstep", is_known and len(free) >= 2 * ENOUGH and spread < 0.04
 
 
 def refused_keys(true: TrueRequests) -> Iterator[Expectation]:
@@ -131,6 +137,17 @@ def refused_keys(true: TrueRequests) -> Iterator[Expectation]:
             span = Span(moment(refused[0].start_epoch), moment(refused[-1].end_epoch))
             reason = f"{len(refused)} calls refused, none accepted"
             yield Expectation("rejected_keys", "never worked", caller, span, "refused", reason, is_required=False)
+
+
+def lost(true: TrueRequests, probes: Collection[str]) -> Iterator[Expectation]:
+    """Who asks for what is not there: stale references of everybody who does not probe, and crawlers without a key."""
+    not_found = [request for request in true.requests if request.code == "not_found" and request.caller not in probes]
+    for caller, requests in grouped(not_found, lambda request: request.caller).items():
+        is_keyless = requests[0].key_id is None
+        verdict = "crawler" if is_keyless and len({r.path for r in requests}) >= 3 else "stale references"
+        span = Span(moment(requests[0].start_epoch), moment(requests[-1].end_epoch))
+        reason = f"{len(requests)} not found"
+        yield Expectation("enumeration", verdict, caller, span, "lost", reason, is_required=False)
 
 
 def limits(true: TrueRequests) -> Iterator[Expectation]:

@@ -16,6 +16,7 @@ PERSONAS: Final[Mapping[str, tuple[tuple[str, str, str], ...]]] = {
     "personal_key_probe": (("scope_misuse", "personal key", "scope_invalid"),),
     "readonly_key_writes": (("scope_misuse", "missing grant", "insufficient_scope"),),
     "cross_tenant_enum": (("enumeration", "probe", "not_found"),),
+    "dev_fuzz": (("enumeration", "typo'd route", "not_found"),),
     "missing_key_crawler": (("keyless_callers", "crawler", "missing_api_key"),),
     "scanner": (("keyless_callers", "scanner", "missing_api_key"),),
     "wrong_key": (

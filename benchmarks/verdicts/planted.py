@@ -14,15 +14,22 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "approval_dwell": "org",
     "credit_outages": "org",
 }
+# `behaviour` tells it of every client, planted or not.
+TOLD_OF_EVERYBODY: Final = frozenset({"retry_discipline"})
 # What a question says in other words, by the name or the verdict of the incident.
 WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("approval_dwell", "approved on monday"): "approved",
     ("keyless_callers", "misconfigured"): "misconfigured integration",
     ("validation_fields", "to[] must be a string since 3.0.0"): "since version",
-    ("retry_discipline", "honours Retry-After"): "well-behaved",
+    ("contract_drift", "error without an envelope"): "no envelope",
+    ("contract_drift", "rate_limited without Retry-After"): "no Retry-After",
+    ("contract_drift", "status differs from the catalogue"): "other status",
 }
 # What a question is about where that is nobody, by the name of the incident.
-MATTERS: Final[Mapping[str, str]] = {"recipients broken by textwire-node 3.0.0": "textwire-node 3.0.0 to[]"}
+MATTERS: Final[Mapping[str, str]] = {
+    "recipients broken by textwire-node 3.0.0": "textwire-node 3.0.0 to[]",
+    "template_rejected": "template_rejected POST /v1/messages",
+}
 
 
 @dataclass(frozen=True)
@@ -44,7 +51,7 @@ class NearMiss:
 def expectations(folder: Path) -> Iterator[Expectation]:
     """One for each planted incident and whom it is about."""
     for incident in _incidents(folder):
-        if incident["is_near_miss"]:
+        if incident["is_near_miss"] or incident["question"] in TOLD_OF_EVERYBODY:
             continue
         question = incident["question"]
         verdict = WORDS.get((question, incident["name"])) or WORDS.get((question, incident["verdict"]))
@@ -65,6 +72,8 @@ def subjects(incident: Mapping[str, Any]) -> list[str]:
     """Whom the question should name: organisations, or else the keys or, without one, the addresses."""
     if incident["name"] in MATTERS:
         return [MATTERS[incident["name"]]]
+    if incident["question"] == "contract_drift":
+        return [" ".join([*incident["codes"], incident["route"]])]
     if SUBJECTS.get(incident["question"]) == "org":
         return list(incident["org_ids"])
     return list(incident["key_ids"] or incident["client_ips"])

@@ -18,8 +18,8 @@ class Reading:
     """Where a question's rows say what, of whom and when.
 
     `subject` are columns of which the first that is not NULL names the subject, or, where they are a `whole`, all that
-    are not NULL. `neutral` are words of its own that accuse nobody. `naive` is the baseline that somebody without the
-    question would go by.
+    are not NULL. `start` is empty where a verdict is of all times. `neutral` are words of its own that accuse nobody.
+    `naive` is the baseline that somebody without the question would go by.
     """
 
     verdict: Callable[[Row], Iterable[str | None]]
@@ -36,7 +36,8 @@ class Reading:
             for verdict in self.verdict(row):
                 subject = self._subject(row)
                 if verdict is not None and verdict not in NEUTRAL | self.neutral and subject:
-                    yield Accusation(question, verdict, subject, Span(moment(row[self.start]), moment(row[self.end])))
+                    span = Span(moment(row[self.start]), moment(row[self.end])) if self.start else EVER
+                    yield Accusation(question, verdict, subject, span)
 
     def _subject(self, row: Row) -> str:
         named = [str(row[column]) for column in self.subject if row[column] is not None]
@@ -63,13 +64,30 @@ def limited_per(row: Row) -> Iterable[str | None]:
     return (f"limited per {row['limited_per']}",)
 
 
+def manners(row: Row) -> Iterable[str | None]:
+    """All that `retry_discipline` says of a client; of how it backs off only where it is judged by enough failures."""
+    verdicts: list[str | None] = row["verdict"].split(" + ")
+    if row["judged"] < 20:
+        return verdicts
+    return [*verdicts, row["backoff"], "lockstep" if row["is_lockstep"] else None]
+
+
+# `retry_discipline` judges the whole time that it is asked for.
+EVER: Final = Span(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
+
 READINGS: Final[Mapping[str, Reading]] = {
+    "contract_drift": Reading(
+        column("drift"), ("code", "method", "route"), "first_seen", "last_seen", "yesterday", is_whole=True
+    ),
+    "enumeration": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
     "keyless_callers": Reading(column("verdict"), ("client_ip",), "first_seen", "last_seen", "403"),
     "rejected_keys": Reading(
         column("verdict"), ("caller",), "first_seen", "last_seen", "403", neutral=frozenset({"works again"})
     ),
     "scope_misuse": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
+    "retry_discipline": Reading(manners, ("name",), "", "", "60 s"),
     "retry_storms": Reading(constant("storm", where="culprit"), ("culprit",), "started_at", "ended_at", "60 s"),
+    "rate_limit_causes": Reading(column("cause"), ("caller",), "started_at", "ended_at", "60 s"),
     "rate_limit_hot_spots": Reading(limited_per, ("caller",), "first_seen", "last_seen", "60 s"),
     "approval_dwell": Reading(
         column("state"), ("org_id", "caller"), "first_refused_at", "last_refused_at", "yesterday"

@@ -41,7 +41,8 @@ class TrueRequest(msgspec.Struct, frozen=True):
     @property
     def caller(self) -> str:
         """Who a log that knows as much as its gateway says it was: the key, where the API answered and knew it."""
-        return self.key_id if self.key_id and self.request_id else self.client_ip
+        is_answered = self.request_id or self.code
+        return self.key_id if self.key_id and is_answered else self.client_ip
 
 
 @dataclass(frozen=True)

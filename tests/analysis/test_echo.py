@@ -83,6 +83,15 @@ def test_a_client_that_goes_on_at_its_pace_after_success_and_failure_has_no_echo
     assert heard(requests_of((start, start + 10_000) for start in starts), has_failed) is None
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_a_slow_poll_that_fails_for_half_an_hour_has_no_echo(seed: int) -> None:
+    rng = Random(seed)
+    starts = [round((45 * number + rng.uniform(0, 9)) * 1_000) * 1_000 for number in range(4_000)]
+    has_failed = np.array([2_000 <= number < 2_038 for number in range(4_000)])
+
+    assert heard(requests_of((start, start + 10_000) for start in starts), has_failed) is None
+
+
 def test_a_follower_that_comes_after_the_longest_lag_does_not_count() -> None:
     requests, has_failed, _ = simulated(Client(0.1, 0.5, fixed(2.0), hours=2), seed=1)
 
