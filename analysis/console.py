@@ -10,6 +10,7 @@ from analysis.lake import SQL_TYPES, VIEWS
 from analysis.question import Question, questions
 from ingest.schema import (
     CATALOGUE_COLUMNS,
+    DAILY_COLUMNS,
     PARTITION_COLUMNS,
     REJECT_COLUMNS,
     REQUEST_COLUMNS,
@@ -54,6 +55,7 @@ _KNOWN: Final = Part("is_known_code", "BOOLEAN", "is its code in the catalogue")
 _VIEWS: Final = {
     "requests": "Every request, one row each.",
     "errors": "The requests that failed, with what the catalogue says of their code.",
+    "daily_successes": "The successes of each day, counted by caller and route; one count may be in several rows.",
     "rejects": "Lines of the logs that are no readable request. Their text is not kept.",
     "sources": "The ledger: a row for each time that something new of a source was read.",
     "catalogue": "The error catalogue.",
@@ -112,6 +114,7 @@ def _columns(view: str) -> tuple[Part, ...]:
     columns = {
         "requests": (*partition, *request),
         "errors": (*partition, *request, *joined),
+        "daily_successes": (*partition, *_parts(DAILY_COLUMNS), _OF_REQUESTS[0]),
         "rejects": (*partition, *_parts(REJECT_COLUMNS)),
         "sources": (*partition, *_parts(SOURCE_COLUMNS)),
         "catalogue": catalogue,

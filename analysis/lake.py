@@ -26,6 +26,8 @@ from analysis.damage import lake_errors
 from analysis.question import install, literal
 from ingest.schema import (
     CATALOGUE_COLUMNS,
+    DAILY_COLUMNS,
+    DAILY_SINCE,
     DETAILS,
     PARTITION_COLUMNS,
     REJECT_COLUMNS,
@@ -45,7 +47,7 @@ from ingest.schema import (
 )
 
 DEFAULT_CATALOGUE: Final = Path(__file__).with_name("error_codes.csv")
-VIEWS: Final = ("requests", "errors", "rejects", "sources", "catalogue")
+VIEWS: Final = ("requests", "errors", "daily_successes", "rejects", "sources", "catalogue")
 
 _COMMIT_NAME: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT_NAME: Final = re.compile(r"(\d{20})\.checkpoint\.")
@@ -228,17 +230,45 @@ def _fill(
 def _create_views(con: duckdb.DuckDBPyConnection, files: SnapshotFiles, orgs: frozenset[str] | None = None) -> None:
     if orgs is not None:
         # Rejects and sources tell of others; no organisation at all sees nothing at all.
-        kinds = ("ok", "error") if orgs else ()
+        kinds = ("ok", "error", "daily") if orgs else ()
         files = replace(files, by_kind={kind: files.by_kind.get(kind, []) for kind in kinds})
     con.execute(f"CREATE OR REPLACE VIEW requests AS {_requests(files, ('ok', 'error'), orgs)}")
     con.execute(f"CREATE OR REPLACE VIEW errors AS {_ERRORS.format(requests=_requests(files, ('error',), orgs))}")
+    con.execute(f"CREATE OR REPLACE VIEW daily_successes AS {_daily_successes(files, orgs)}")
     con.execute(f"CREATE OR REPLACE VIEW rejects AS {_rows(files, ('reject',), REJECT_COLUMNS)}")
     con.execute(f"CREATE OR REPLACE VIEW sources AS {_rows(files, ('source',), SOURCE_COLUMNS)}")
 
 
+_CALLER: Final = ", coalesce(key_id, key_hash, client_ip) AS caller"
+# What the counts of a lake are made from that was written before there were any.
+_COUNTED: Final = """
+SELECT
+    'daily' AS kind, day, org_id, key_id, key_hash, client_ip, method, route,
+    count(*) AS successes, min(ts) AS first_ts, max(ts) AS last_ts,
+    caller
+FROM ({successes})
+GROUP BY ALL
+"""
+
+
 def _requests(files: SnapshotFiles, kinds: tuple[str, ...], orgs: frozenset[str] | None) -> str:
-    derived = ", coalesce(key_id, key_hash, client_ip) AS caller, kind = 'error' AS is_error"
-    rows = _rows(files, kinds, REQUEST_COLUMNS, derived)
+    return _of_orgs(files, kinds, REQUEST_COLUMNS, f"{_CALLER}, kind = 'error' AS is_error", orgs)
+
+
+def _daily_successes(files: SnapshotFiles, orgs: frozenset[str] | None) -> str:
+    if files.version < DAILY_SINCE:
+        return _COUNTED.format(successes=_requests(files, ("ok",), orgs))
+    return _of_orgs(files, ("daily",), DAILY_COLUMNS, _CALLER, orgs)
+
+
+def _of_orgs(
+    files: SnapshotFiles,
+    kinds: tuple[str, ...],
+    columns: tuple[Column, ...],
+    derived: str,
+    orgs: frozenset[str] | None,
+) -> str:
+    rows = _rows(files, kinds, columns, derived)
     if not orgs or not any(files.by_kind.get(kind) for kind in kinds):
         return rows
     return f"{rows} WHERE org_id IN ({', '.join(map(literal, sorted(orgs)))})"

@@ -14,6 +14,7 @@ import os
 import platform
 import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -31,6 +32,8 @@ import analysis
 from analysis.explain import explain
 
 _CORES: Final = 2
+_MEMORY: Final = "4GB"
+_LIMIT_S: Final = 60
 _ID: Final = """
 SELECT request_id
 FROM requests
@@ -70,12 +73,25 @@ def measure(lake: Path, asked: Asked, runs: int) -> Taken:
     for turn in range(runs + 1):
         before, cpu_before = time.perf_counter(), time.process_time()
         with analysis.connect(lake) as con:
-            rows = ask(con)
+            con.execute(f"SET enable_progress_bar = false; SET memory_limit = '{_MEMORY}'")
+            rows = _within(con, ask)
         if turn:  # the first turn warms the page cache
             walls.append(time.perf_counter() - before)
             cpus.append(time.process_time() - cpu_before)
     peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     return Taken(asked.what, asked.period, statistics.median(walls), statistics.median(cpus), peak_mib, rows)
+
+
+def _within(con: duckdb.DuckDBPyConnection, ask: Callable[[duckdb.DuckDBPyConnection], int]) -> int:
+    """How many rows `con` answers with; -1 where it needs more than `_MEMORY` or `_LIMIT_S`."""
+    clock = threading.Timer(_LIMIT_S, con.interrupt)
+    clock.start()
+    try:
+        return ask(con)
+    except (duckdb.OutOfMemoryException, duckdb.InterruptException):
+        return -1
+    finally:
+        clock.cancel()
 
 
 def _asking(asked: Asked) -> Callable[[duckdb.DuckDBPyConnection], int]:

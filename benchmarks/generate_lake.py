@@ -172,6 +172,8 @@ SELECT
     CASE WHEN code = 'validation_failed' AND is_error
         THEN [{{{{'field': 'to[' || draw(chain, 27, 40) || ']', 'issue': 'not a phone number'}}}}]
     END AS details,
+    CASE WHEN code IN ('dnc_blocked', 'opted_out') AND is_error THEN word(caller_number, draw(chain, 32, 20)) END
+        AS recipient_hash,
     CASE WHEN code = 'rate_limited' AND is_error THEN wait_s::DOUBLE END AS retry_after_s,
     CASE WHEN method = 'POST' AND sends_idempotency_key THEN word(chain, 28) END AS idempotency_hash,
     round(3 * pow(200, uniform(id, 29))) AS latency_ms,

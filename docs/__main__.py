@@ -14,6 +14,7 @@ import errata
 from docs import formats, questions, redaction
 from ingest.schema import (
     CATALOGUE_COLUMNS,
+    DAILY_COLUMNS,
     PARTITION_COLUMNS,
     REJECT_COLUMNS,
     REQUEST_COLUMNS,
@@ -24,6 +25,13 @@ from ingest.schema import (
 _ROOT: Final = Path(__file__).parent.parent
 
 
+_DAILY: Final = (
+    "The successes in `requests`, counted, for whoever needs how many there were and not each of them. It also has "
+    "`kind`, `day` and `caller`. A count may be in several rows, one for each ingest of the day that brought some: sum "
+    "`successes`, take the least `first_ts` and the greatest `last_ts`."
+)
+
+
 def dictionary() -> str:
     """Every column of every view, with type, unit and meaning."""
     derived = (
@@ -32,6 +40,7 @@ def dictionary() -> str:
     )
     tables = (
         ("Views `requests` and `errors`", REQUEST_COLUMNS, derived),
+        ("View `daily_successes`", DAILY_COLUMNS, _DAILY),
         ("View `rejects`", REJECT_COLUMNS, "Lines that are no readable request. Their text is not kept."),
         ("View `sources`", SOURCE_COLUMNS, "The ledger: a row for each time that something new of a source was read."),
         ("View `catalogue`", CATALOGUE_COLUMNS, "The error catalogue, joined when a question is asked."),

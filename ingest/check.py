@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from enum import Enum, auto
 from itertools import pairwise
 from pathlib import Path
@@ -19,13 +20,14 @@ import pyarrow.parquet as pq
 from deltalake import DeltaTable
 
 from ingest import lake as lakes
+from ingest.daily import are_counted
 from ingest.maintain import GRACE_HOURS, files_past, rows_by_source
-from ingest.schema import LakeDamaged, column_names, database_path, table_path
+from ingest.schema import DAILY_SINCE, KINDS, LakeDamaged, column_names, database_path, table_path
 
 _COMMIT: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT: Final = re.compile(r"(\d{20})\.checkpoint\.(?:[^/]*\.)?parquet")
 _DATA_FILE: Final = re.compile(r"/day=[^/']+/([^/']+\.parquet)")
-_KINDS: Final = ("ok", "error", "reject", "source")
+_LEDGERED: Final = ("ok", "error", "reject", "source")
 
 
 class Remedy(Enum):
@@ -35,6 +37,7 @@ class Remedy(Enum):
     SET_ASIDE = auto()  # move the file of the log out of the way: the lake is whole without it
     DROP = auto()  # take the data file out of the table, and count what it held as removed
     RECOUNT = auto()  # write down in the ledger that rows are lost
+    COUNT = auto()  # count the successes of the day anew
     REMOVE = auto()  # delete the file
     EXPORT = auto()  # write errata.duckdb again
 
@@ -48,6 +51,7 @@ class Fault:
     remedy: Remedy = Remedy.NONE
     is_damage: bool = True
     source_id: str = ""
+    day: date | None = None
 
     def __str__(self) -> str:
         advice = " Restore it from a backup, or ingest the logs into a new lake." if self.remedy is Remedy.NONE else ""
@@ -67,7 +71,8 @@ class Checked:
 def check(lake: Path, *, is_deep: bool = False, is_alone: bool = True) -> Checked:
     """The faults of a lake: none in a whole one.
 
-    `is_deep` reads every page of every file against its checksum, and not the footers alone. `is_alone` says that the
+    `is_deep` reads every page of every file against its checksum, and not the footers alone, and every success again
+    that is counted. `is_alone` says that the
     caller holds the writer lock; without it files that have no commit yet may be those of a run that is at work, and
     are passed over. Raises BadInput where there is no lake, or one that this version cannot read.
     """
@@ -81,15 +86,17 @@ def check(lake: Path, *, is_deep: bool = False, is_alone: bool = True) -> Checke
         place, _, found = str(damaged).partition(": ")
         return Checked([Fault(place, found.partition("; run")[0])])
     version = lakes.version_of(table, table_path(lake))
-    files = {kind: lakes.paths_of(table, kind) for kind in _KINDS}
+    files = {kind: lakes.paths_of(table, kind) for kind in KINDS}
     faults = list(_of_files(lake, table, version, is_deep))
     rows = sources = 0
     # Every row is counted in the ledger: without all files there is nothing to compare.
     if not faults:
         ledger = lakes.ledger(lake).to_pylist()
-        counts = {kind: rows_by_source(paths) if paths else Counter() for kind, paths in files.items()}
+        counts = {kind: rows_by_source(files[kind]) if files[kind] else Counter() for kind in _LEDGERED}
         rows, sources = sum(count.total() for count in counts.values()), len(counts["source"])
         faults += _of_ledger(lake, table, ledger, counts)
+        if version >= DAILY_SINCE:
+            faults += _of_counts(lake, files["ok"], files["daily"], is_deep)
     if is_alone:
         orphans, _ = files_past(lake, GRACE_HOURS)
         faults += (
@@ -220,6 +227,28 @@ def _of_ledger(
 
 
 _PARTS: Final = ("skipped", "duplicates", "removed")
+
+
+def _of_counts(lake: Path, successes: list[Path], counts: list[Path], is_deep: bool) -> Iterator[Fault]:
+    """The days whose successes are not as many as were counted or, where it `is_deep`, not the ones that were."""
+    rows: Counter[date] = Counter()
+    counted: Counter[date] = Counter()
+    for path in successes:
+        rows[lakes.day_of(path)] += pq.read_metadata(path).num_rows
+    for path in counts:
+        counted[lakes.day_of(path)] += sum(pq.read_table(path, columns=["successes"])["successes"].to_pylist())
+    with duckdb.connect() as con:
+        for day in sorted({*rows, *counted}):
+            place = f"{lake}: successes of {day}"
+            if rows[day] != counted[day]:
+                told = f"{counted[day]:,} are counted, and there are {rows[day]:,}"
+                yield Fault(place, told, Remedy.COUNT, day=day)
+            elif is_deep and not are_counted(con, *(_of_day(paths, day) for paths in (successes, counts))):
+                yield Fault(place, "are counted for other callers, routes or moments", Remedy.COUNT, day=day)
+
+
+def _of_day(paths: list[Path], day: date) -> list[Path]:
+    return [path for path in paths if lakes.day_of(path) == day]
 
 
 def _of_database(lake: Path, files: dict[str, list[Path]]) -> Iterator[Fault]:

@@ -13,7 +13,7 @@ from typing import Final
 import pyarrow as pa
 
 from ingest import lake as lakes
-from ingest.maintain import ORDERS, add_all, remove_files, spilling
+from ingest.maintain import ORDERS, add_all, remove_files
 from ingest.prepared import quoted
 from ingest.removal import Removed, replace_rows
 from ingest.schema import DETAILS, REQUESTS, SOURCES, BadInput, table_path
@@ -69,7 +69,7 @@ def _forget_day(lake: Path, erasure: Erasure, kind: str, day: date, today: date)
     masks = {field.name: _mask(field, erasure.value) for field in schema if field.name not in _IDS}
     is_changed = " OR ".join(f"({mask}) IS DISTINCT FROM {name}" for name, mask in masks.items() if mask != name)
     columns = ", ".join(f"{masks.get(name, name)} AS {name}" for name in schema.names)
-    with spilling(lake) as con:
+    with lakes.spilling(lake) as con:
         counts = con.execute(
             f"SELECT source_id, count(*) FILTER ({is_own}), count(*) FILTER (NOT ({is_own}) AND ({is_changed})) "  # noqa: S608 - values are quoted
             f"FROM {rows} GROUP BY ALL"
@@ -80,8 +80,7 @@ def _forget_day(lake: Path, erasure: Erasure, kind: str, day: date, today: date)
             kept = Writer(table_path(lake), today)
             others = con.sql(f"SELECT {columns} FROM {rows} WHERE NOT ({is_own}) ORDER BY {ORDERS[kind]}")  # noqa: S608 - values are quoted
             add_all(lake, kept, kind, day, others)
-            partition: lakes.Replaced = [("kind", "=", kind), ("day", "=", day.isoformat())]
-            replace_rows(lake, partition, kept, removed, "erasure")
+            replace_rows(lake, lakes.partitions(kind, [day]), kept, removed, "erasure")
     return removed[kind].total(), masked
 
 

@@ -8,8 +8,9 @@ import fcntl
 import json
 import os
 import re
+import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
@@ -24,6 +25,7 @@ from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Tr
 from deltalake.exceptions import DeltaError, TableNotFoundError
 from deltalake.transaction import AddAction
 
+from ingest.daily import counts_of
 from ingest.schema import (
     SCHEMA_VERSION,
     SOURCE_COLUMNS,
@@ -44,11 +46,20 @@ from ingest.writer import PARTITIONS, DataFile, Writer, flush
 WAIT_S: Final = 600.0
 _LOOK_AGAIN_S: Final = 0.1
 _COMMITS_A_CHECKPOINT: Final = 50
+_ROWS_A_BATCH: Final = 1 << 16
+SPILL: Final = ".spill"
+"""The folder of a lake for what does not fit in memory; it is nobody's when nobody writes."""
 # Checkpoints are made here, and flushed.
 NO_HOOKS: Final = PostCommitHookProperties(create_checkpoint=False, cleanup_expired_logs=False)
 
 Replaced = Sequence[tuple[str, str, str | list[str]]]
-"""The partitions whose files a commit replaces, as in `[("kind", "=", "ok"), ("day", "in", ["2026-11-01"])]`."""
+"""The partitions whose files a commit replaces, as in `[("kind", "in", ["ok"]), ("day", "in", ["2026-11-01"])]`."""
+
+
+def partitions(kind: str, days: Iterable[date]) -> Replaced:
+    """The partitions of a kind and days; those of successes with their counts, which a commit makes anew."""
+    kinds = ["ok", "daily"] if kind == "ok" else [kind]
+    return [("kind", "in", kinds), ("day", "in", sorted({day.isoformat() for day in days}))]
 
 
 def create(lake: Path) -> None:
@@ -247,10 +258,16 @@ def commit(
 ) -> None:
     """Makes `files` visible in one step, and with them the progress of their sources: fingerprint -> byte offset.
 
-    Files of the partitions `replaced` are gone from the same moment on. Raises NotWritten where the commit failed, so
-    that nothing has changed; DeltaError where another writer has moved one of the same sources meanwhile.
+    The counts of the successes in `files` come with them. Files of the partitions `replaced` are gone from the same
+    moment on. Raises NotWritten where the commit failed, so that nothing has changed; DeltaError where another writer
+    has moved one of the same sources meanwhile.
     """
     files = list(files)
+    try:
+        files += _counted(lake, files)
+    except BaseException:
+        discard(lake, files)
+        raise
     table = open_table(lake)
     before = table.version()
     properties = CommitProperties(
@@ -280,6 +297,48 @@ def commit(
     if (before + 1) % _COMMITS_A_CHECKPOINT == 0:
         with suppress(DeltaError, OSError):  # the log is whole without it
             checkpoint(lake)
+
+
+def _counted(lake: Path, files: Iterable[DataFile]) -> list[DataFile]:
+    """Data files with the counts of the successes in `files`, not visible yet either."""
+    successes: dict[date, list[Path]] = {}
+    for file in files:
+        if file.kind == "ok":
+            successes.setdefault(file.day, []).append(table_path(lake) / file.path)
+    return counted(lake, successes) if successes else []
+
+
+def counted(lake: Path, successes: Mapping[date, Iterable[Path]]) -> list[DataFile]:
+    """Data files, not visible yet, with the counts of the successes in others, which are given by their day."""
+    writer = Writer(table_path(lake), date.min)
+    files: list[DataFile] = []
+    with filling(lake, writer), spilling(lake) as con:
+        for day, paths in successes.items():
+            for batch in con.sql(counts_of(paths)).to_arrow_reader(_ROWS_A_BATCH):
+                writer.add_again("daily", day, pa.table(batch))
+            files = writer.close()  # of this day and those before: rows that wait to be written take memory
+    return files
+
+
+def count_again(lake: Path, days: Iterable[date]) -> None:
+    """Replaces the counts of the successes of `days` by what there is; raises NotWritten and LakeDamaged."""
+    days = list(days)
+    table = open_table(lake)
+    successes = {day: paths_of(table, "ok", [day.isoformat()]) for day in days}
+    files = counted(lake, {day: paths for day, paths in successes.items() if paths})
+    commit(lake, files, replaced=partitions("daily", days))
+
+
+@contextmanager
+def spilling(lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection in UTC for rows of any number: what does not fit in memory lies in the lake's folder."""
+    folder = lake / SPILL
+    with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": str(folder)}) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        try:
+            yield con
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _discard_if_unseen(lake: Path, before: int, files: list[DataFile]) -> None:

@@ -7,7 +7,7 @@ moment, a run leaves a whole lake, and the next one goes on.
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from deltalake.exceptions import DeltaError
 from ingest import lake as lakes
 from ingest.prepared import quoted
 from ingest.removal import Removed, replace_rows
-from ingest.schema import LakeDamaged, database_path, table_path
+from ingest.schema import KINDS, LakeDamaged, database_path, table_path
 from ingest.writer import Writer
 
 GRACE_HOURS: Final = 24
@@ -31,7 +31,6 @@ _FEW: Final = 4
 _MANY: Final = 64
 _ROWS_A_BATCH: Final = 1 << 16
 ORDERS: Final = {"ok": "ts, line", "error": "ts, line", "reject": "source_id, line", "source": "ingested_at, source_id"}
-_SPILL: Final = ".spill"
 _NAMES: Final = {"ok": "successes", "error": "errors", "reject": "rejects", "source": "ledger steps"}
 
 
@@ -69,9 +68,8 @@ def _expire(lake: Path, retention: Retention, today: date) -> Iterator[str]:
         files = [path for path in lakes.paths_of(table, kind) if lakes.day_of(path) < first_kept]
         if files:
             removed: Removed = {kind: rows_by_source(files)}
-            expired = sorted({lakes.day_of(path).isoformat() for path in files})
-            partitions: lakes.Replaced = [("kind", "=", kind), ("day", "in", expired)]
-            replace_rows(lake, partitions, Writer(table_path(lake), today), removed, "retention")
+            expired = lakes.partitions(kind, map(lakes.day_of, files))
+            replace_rows(lake, expired, Writer(table_path(lake), today), removed, "retention")
             yield f"{removed[kind].total():,} {_NAMES[kind]} before {first_kept} removed"
 
 
@@ -112,14 +110,14 @@ def compact_day(lake: Path, kind: str, day: date) -> int:
     paths = lakes.paths_of(lakes.open_table(lake), kind, [day.isoformat()])
     writer = Writer(table_path(lake), day)
     listed = ", ".join(quoted(str(path)) for path in paths)
-    with spilling(lake) as con:
+    with lakes.spilling(lake) as con:
         rows = con.sql(
             f"SELECT * FROM read_parquet([{listed}], hive_partitioning = false) ORDER BY {ORDERS[kind]}"  # noqa: S608 - paths are quoted
         )
         add_all(lake, writer, kind, day, rows)
     with lakes.filling(lake, writer):
         files = writer.close()
-    lakes.commit(lake, files, replaced=[("kind", "=", kind), ("day", "=", day.isoformat())])
+    lakes.commit(lake, files, replaced=lakes.partitions(kind, [day]))
     return len(files)
 
 
@@ -128,18 +126,6 @@ def add_all(lake: Path, writer: Writer, kind: str, day: date, rows: duckdb.DuckD
     with lakes.filling(lake, writer):
         for batch in rows.to_arrow_reader(_ROWS_A_BATCH):
             writer.add_again(kind, day, pa.table(batch))
-
-
-@contextmanager
-def spilling(lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A connection in UTC for rows of any number: what does not fit in memory lies in the lake's folder."""
-    folder = lake / _SPILL
-    with duckdb.connect(config={"memory_limit": "500MB", "temp_directory": str(folder)}) as con:
-        con.execute("SET TimeZone = 'UTC'")
-        try:
-            yield con
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def remove_files(lake: Path, grace_hours: int) -> Iterator[str]:
@@ -167,7 +153,7 @@ def files_past(lake: Path, grace_hours: int) -> tuple[set[Path], set[Path]]:
     """The data files that never had a commit, and those that were replaced `grace_hours` ago."""
     root = table_path(lake).resolve()
     table = lakes.open_table(lake)
-    needed = {path for kind in ORDERS for path in lakes.paths_of(table, kind)}
+    needed = {path for kind in KINDS for path in lakes.paths_of(table, kind)}
     replaced, past_grace = (
         {root / unquote(name) for name in table.vacuum(hours, dry_run=True, enforce_retention_duration=False)}
         for hours in (0, grace_hours)
@@ -179,5 +165,5 @@ def files_past(lake: Path, grace_hours: int) -> tuple[set[Path], set[Path]]:
 def _left_behind(lake: Path) -> Iterator[Path]:
     """What killed runs leave beside the data files: drafts, spilled rows, and commits that did not happen."""
     yield from lake.glob(f"{database_path(lake).name}.*.draft*")
-    yield from lake.glob(_SPILL)
+    yield from lake.glob(lakes.SPILL)
     yield from (table_path(lake) / "_delta_log").glob("*#*")

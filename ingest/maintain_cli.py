@@ -114,7 +114,7 @@ def check(export: Callable[[Path], object], deep: bool, repair: bool, lake: Path
                 raise
             is_alone = False
         if repair:
-            for line in mend(lake):
+            for line in mend(lake, is_deep=deep):
                 told(line)
         found = run(lake, is_deep=deep, is_alone=is_alone)
         if repair and any(fault.remedy is Remedy.EXPORT for fault in found.faults):

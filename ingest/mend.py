@@ -20,10 +20,11 @@ ASIDE: Final = "damaged"
 """The folder of a lake that broken files are moved to."""
 
 
-def mend(lake: Path) -> Iterator[str]:
+def mend(lake: Path, *, is_deep: bool = False) -> Iterator[str]:
     """Mends what `check` finds, one thing after the other, and tells what it did; check again to see what is left.
 
-    The caller holds the writer lock. Raises NotWritten and LakeDamaged.
+    `is_deep` counts the successes of each day again, to see whether that is what is written. The caller holds the
+    writer lock. Raises NotWritten and LakeDamaged.
     """
     # What names a broken checkpoint is broken too once that is gone.
     while broken := _found(lake, Remedy.SET_ASIDE):
@@ -40,14 +41,18 @@ def mend(lake: Path) -> Iterator[str]:
             lakes.flush_log(table_path(lake))
     if short := _found(lake, Remedy.RECOUNT):
         yield from _recount(lake, {fault.source_id for fault in short})
+    if miscounted := _found(lake, Remedy.COUNT, is_deep=is_deep):
+        days = [fault.day for fault in miscounted if fault.day]
+        lakes.count_again(lake, days)
+        yield f"successes of {', '.join(map(str, days))}: counted again"
     for fault in _found(lake, Remedy.REMOVE):
         Path(fault.place).unlink(missing_ok=True)
         yield f"{fault.place}: removed; it {fault.found}"
 
 
-def _found(lake: Path, remedy: Remedy) -> list[Fault]:
+def _found(lake: Path, remedy: Remedy, *, is_deep: bool = False) -> list[Fault]:
     """The faults that `remedy` is for: what was mended before may have brought them to light."""
-    return [fault for fault in check(lake).faults if fault.remedy is remedy]
+    return [fault for fault in check(lake, is_deep=is_deep).faults if fault.remedy is remedy]
 
 
 def _set_aside(lake: Path, path: Path) -> None:

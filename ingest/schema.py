@@ -149,8 +149,24 @@ SOURCE_COLUMNS: Final = (
     Column("secret_id", pa.string(), "", "one-way id of the secret behind the fingerprints of this step", since=2),
 )
 
+DAILY_SINCE: Final = 3
+"""The version of the lake's schema that brought the counts."""
+DAILY_COLUMNS: Final = (
+    Column("org_id", pa.string(), "", "organisation of the caller"),
+    Column("key_id", pa.string(), "", "id of the API key"),
+    Column("key_hash", pa.string(), "", "keyed fingerprint of the key that was presented"),
+    Column("client_ip", pa.string(), "", "address of the client"),
+    Column("method", pa.string(), "", "HTTP method"),
+    Column("route", pa.string(), "", "path with its ids folded"),
+    Column(
+        "successes", pa.int64(), "", "requests of the day and of all of these that are no errors", since=DAILY_SINCE
+    ),
+    Column("first_ts", UTC_MICROSECONDS, "UTC", "earliest of them"),
+    Column("last_ts", UTC_MICROSECONDS, "UTC", "latest of them"),
+)
+
 PARTITION_COLUMNS: Final = (
-    Column("kind", pa.string(), "", "ok, error, reject or source"),
+    Column("kind", pa.string(), "", "ok, error, reject, source or daily"),
     Column("day", pa.date32(), "UTC", "day of ts; for rejects and sources the day they were ingested"),
 )
 
@@ -169,7 +185,7 @@ SCHEMA_VERSION: Final = 3
 """The version of the lake's schema that is written; a lake says which one it has in `VERSION_PROPERTY`."""
 VERSION_PROPERTY: Final = "errata.schemaVersion"
 
-_ALL_COLUMNS: Final = (*PARTITION_COLUMNS, *REQUEST_COLUMNS, *REJECT_COLUMNS, *SOURCE_COLUMNS)
+_ALL_COLUMNS: Final = (*PARTITION_COLUMNS, *REQUEST_COLUMNS, *REJECT_COLUMNS, *SOURCE_COLUMNS, *DAILY_COLUMNS)
 
 
 def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
@@ -180,9 +196,15 @@ def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
 REQUESTS: Final = arrow_schema(REQUEST_COLUMNS)
 REJECTS: Final = arrow_schema(REJECT_COLUMNS)
 SOURCES: Final = arrow_schema(SOURCE_COLUMNS)
+DAILY: Final = arrow_schema(DAILY_COLUMNS)
 
-
-KINDS: Final = {"ok": REQUEST_COLUMNS, "error": REQUEST_COLUMNS, "reject": REJECT_COLUMNS, "source": SOURCE_COLUMNS}
+KINDS: Final = {
+    "ok": REQUEST_COLUMNS,
+    "error": REQUEST_COLUMNS,
+    "reject": REJECT_COLUMNS,
+    "source": SOURCE_COLUMNS,
+    "daily": DAILY_COLUMNS,
+}
 """The columns of the data files of each kind."""
 
 
@@ -194,7 +216,7 @@ def column_names(kind: str, version: int) -> list[str]:
 def table_schema() -> pa.Schema:
     """The schema of the one Delta table: the partition columns, then the columns of every kind, each once."""
     fields = {column.name: pa.field(column.name, column.type) for column in PARTITION_COLUMNS}
-    for schema in (REQUESTS, REJECTS, SOURCES):
+    for schema in (REQUESTS, REJECTS, SOURCES, DAILY):
         fields |= {field.name: field for field in schema}
     return pa.schema(list(fields.values()))
 

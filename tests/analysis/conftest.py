@@ -11,6 +11,7 @@ from deltalake import write_deltalake
 
 from ingest.lake import create
 from ingest.schema import table_path, table_schema
+from tests.analysis.queries.event_lake import daily_successes
 
 Row = dict[str, Any]
 WriteLake = Callable[..., Path]
@@ -37,6 +38,7 @@ def write_lake(tmp_path: Path) -> WriteLake:
         requests: Sequence[Row] = (), *, rejects: Sequence[Row] = (), sources: Sequence[Row] = (), name: str = "lake"
     ) -> Path:
         rows = [_request(row) for row in requests]
+        rows += daily_successes(rows)
         rows += [{"kind": "reject", "day": NINE.date()} | row for row in rejects]
         rows += [{"kind": "source", "day": NINE.date()} | row for row in sources]
         lake = tmp_path / name

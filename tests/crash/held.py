@@ -27,12 +27,30 @@ WHERE said.requests IS DISTINCT FROM coalesce(kept.requests, 0)
 ORDER BY ALL
 """
 _OF_A_LAKE: Final = r"\.lock|errata\.duckdb|table/_delta_log/(\d{20}\.(json|checkpoint\.parquet)|_last_checkpoint)"
-_VIEWS: Final = {"requests": ("ok", "error"), "rejects": ("reject",), "sources": ("source",)}
-_NONE: Final = "SELECT '' AS source_id, '' AS request_id, 0 AS line, 0 AS requests, 0 AS rejects WHERE false"
+# The days of which not as many successes are counted as there are.
+_UNLIKE_THE_COUNTS: Final = """
+WITH
+    counted AS (SELECT day, sum(successes) AS successes FROM daily GROUP BY ALL),
+    kept AS (SELECT day, count(*) AS successes FROM successes GROUP BY ALL)
+FROM counted FULL JOIN kept USING (day) WHERE counted.successes IS DISTINCT FROM kept.successes
+"""
+_VIEWS: Final = {
+    "requests": ("ok", "error"),
+    "successes": ("ok",),
+    "daily": ("daily",),
+    "rejects": ("reject",),
+    "sources": ("source",),
+}
+_NONE: Final = """
+SELECT '' AS source_id, '' AS request_id, 0 AS line, 0 AS requests, 0 AS rejects, 0 AS successes,
+    DATE '2026-11-01' AS day
+WHERE false
+"""
 
 
 def ids_in(lake: Path) -> dict[str, list[str]]:
-    """The request ids that the lake holds by log, in the order of its lines; each source has what the ledger says."""
+    """The request ids that the lake holds by log, in the order of its lines; each source has what the ledger says,
+    and each day the successes that are counted."""
     files = snapshot_files(lake).by_kind
     with duckdb.connect() as con:
         # Without macros, which take longer than all the rest.
@@ -40,6 +58,7 @@ def ids_in(lake: Path) -> dict[str, list[str]]:
             listed = ", ".join(literal(file) for kind in kinds for file in files.get(kind, []))
             con.execute(f"CREATE VIEW {view} AS {f'FROM read_parquet([{listed}])' if listed else _NONE}")
         assert con.execute(UNLIKE_THE_LEDGER).fetchall() == []
+        assert con.execute(_UNLIKE_THE_COUNTS).fetchall() == []
         rows = con.execute("SELECT request_id FROM requests ORDER BY source_id, line").fetchall()
     found: dict[str, list[str]] = {}
     for (id_,) in rows:

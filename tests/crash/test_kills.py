@@ -118,7 +118,7 @@ def test_a_command_that_is_killed_at_any_moment_has_done_whole_steps(
     assert ids_in(lake) == logs.kept()
     assert exported_ids(exports / "all") == sorted(id_ for ids in logs.kept().values() for id_ in ids)
     assert (left_behind(lake), [path.name for path in exports.iterdir()]) == ([], ["all"])
-    assert commands.run("check", "--lake", lake).code == 0
+    assert commands.run("check", "--deep", "--lake", lake).code == 0
     undisturbed = tmp_path / "undisturbed"
     assert commands.run("ingest", logs.folder, "--lake", undisturbed).code == 0
     assert commands.run("maintain", "--lake", undisturbed, "--keep-successes", 2).code == 0

@@ -18,7 +18,7 @@ from playwright.sync_api import BrowserContext, Page, ViewportSize, expect, sync
 
 from ingest.lake import create
 from ingest.schema import table_path, table_schema
-from tests.analysis.queries.event_lake import error, ok, source
+from tests.analysis.queries.event_lake import daily_successes, error, ok, source
 
 Row = dict[str, Any]
 Serve = Callable[[Path], str]
@@ -44,7 +44,7 @@ _SIZE: Final = ViewportSize(width=1400, height=1000)
 
 def write(lake: Path, rows: Sequence[Row]) -> Path:
     """`lake`, with `rows` added to it in one commit; it is made if need be, an empty one of no rows."""
-    table = pa.Table.from_pylist(list(rows), schema=table_schema())
+    table = pa.Table.from_pylist([*rows, *daily_successes(rows)], schema=table_schema())
     create(lake)
     write_deltalake(table_path(lake), table, mode="append", partition_by=["kind", "day"])
     return lake

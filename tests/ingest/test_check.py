@@ -78,7 +78,7 @@ def test_a_whole_lake_has_no_fault(lake: Path) -> None:
     with lakes.writing(lake):
         result = check(lake, is_deep=True)
 
-    assert (result.faults, result.files, result.rows, result.sources) == ([], 8, 10, 2)
+    assert (result.faults, result.files, result.rows, result.sources) == ([], 11, 10, 2)
 
 
 @pytest.mark.parametrize("data", [b"", b"\n", b'{"commitInfo":{}}\n{"add":{"pa'], ids=["empty", "blank", "torn"])
@@ -107,7 +107,7 @@ def test_what_the_torn_commit_had_written_is_an_orphan(lake: Path) -> None:
 
     told = mended(lake)
 
-    assert len(told) == 4
+    assert len(told) == 5
     assert all(line.endswith("removed; it belongs to no commit; a killed run left it") for line in told[1:])
     assert found(lake) == []
 
@@ -236,7 +236,7 @@ def test_an_export_that_fell_behind_is_written_again(lake: Path, tmp_path: Path)
 def test_the_command_says_what_is_wrong_and_ends_with_3(lake: Path) -> None:
     whole = CliRunner().invoke(cli, ["check", "--lake", str(lake)])
     assert (whole.exit_code, whole.stdout) == (0, "")
-    assert whole.stderr == f"{lake}: whole, 10 rows of 2 sources in 8 files\n"
+    assert whole.stderr == f"{lake}: whole, 10 rows of 2 sources in 11 files\n"
 
     gone = of_kind(lake, "error")
     gone.unlink()

@@ -20,6 +20,7 @@ from ingest import lake as lakes
 from ingest.parse import Lanes
 from ingest.run import ingest
 from ingest.schema import (
+    DAILY,
     PARTITION_COLUMNS,
     REJECTS,
     REQUESTS,
@@ -78,7 +79,7 @@ def test_every_file_has_the_columns_of_its_kind_with_their_types(fill: Fill) -> 
 
     files = {path: pq.ParquetFile(path).schema_arrow for path in table_path(lake).rglob("*.parquet")}
 
-    expected = {"ok": REQUESTS, "error": REQUESTS, "reject": REJECTS, "source": SOURCES}
+    expected = {"ok": REQUESTS, "error": REQUESTS, "reject": REJECTS, "source": SOURCES, "daily": DAILY}
     found = {path: path.parent.parent.name.removeprefix("kind=") for path in files}
     assert set(found.values()) == set(expected)
     for path, schema in files.items():
@@ -104,6 +105,8 @@ def test_rows_lie_under_their_kind_and_the_day_of_their_response(fill: Fill) -> 
         ("error", "2026-11-23"),
         ("reject", str(today)),
         ("source", str(today)),
+        ("daily", "2026-11-23"),
+        ("daily", "2026-11-24"),
     }
 
 

@@ -11,7 +11,7 @@ from ingest import lake as lakes
 from ingest import maintain
 from ingest.maintain import Retention
 from ingest.run import ingest
-from ingest.schema import NotWritten, table_path
+from ingest.schema import KINDS, NotWritten, table_path
 from ingest.source import Source
 from tests.ingest.logs import KEY, SECOND, error_line, json_line, log, rejects, requests, steps
 
@@ -27,7 +27,7 @@ def added(tmp_path: Path, name: str, lines: list[bytes]) -> None:
 
 @pytest.fixture
 def lake(tmp_path: Path) -> Path:
-    """Eight sources of two days, each committed for itself: eight files of every kind and day."""
+    """Eight sources of two days, each committed for itself: eight files of every kind and day, counts among them."""
     for number in range(8):
         lines = [
             json_line(request_id=f"{number}_ok", msec=SECOND + number),
@@ -49,7 +49,7 @@ def files(lake: Path) -> dict[tuple[str, str], int]:
     """How many files the snapshot has, by kind and day."""
     table = lakes.open_table(lake)
     counts: dict[tuple[str, str], int] = {}
-    for kind in ("ok", "error", "reject", "source"):
+    for kind in KINDS:
         for path in lakes.paths_of(table, kind):
             place = (kind, lakes.day_of(path).isoformat())
             counts[place] = counts.get(place, 0) + 1
@@ -105,12 +105,12 @@ def test_who_opened_the_lake_before_reads_on_for_the_grace(lake: Path) -> None:
     maintained(lake)
 
     assert reading.execute("SELECT count(*) FROM requests").fetchall() == [(32,)]
-    assert on_disk(lake) == 6 * 8 + 6
+    assert on_disk(lake) == 8 * 8 + 8
 
     told = maintained(lake, grace_hours=0)
 
-    assert told == ["48 files removed that no snapshot has, 0 of them left by killed runs"]
-    assert on_disk(lake) == 6
+    assert told == ["64 files removed that no snapshot has, 0 of them left by killed runs"]
+    assert on_disk(lake) == 8
     assert analysis.connect(lake).execute("SELECT count(*) FROM requests").fetchall() == [(32,)]
 
 
@@ -134,6 +134,7 @@ def test_successes_and_errors_have_times_of_their_own(lake: Path) -> None:
     assert told[0] == "8 successes before 2026-11-24 removed"
     assert {place for place in files(lake) if place[0] != "source"} == {
         ("ok", "2026-11-24"),
+        ("daily", "2026-11-24"),
         ("error", "2026-11-23"),
         ("error", "2026-11-24"),
         ("reject", datetime.now(UTC).date().isoformat()),
@@ -193,7 +194,7 @@ def test_a_day_is_rewritten_only_where_that_pays(sizes: list[int], is_worth: boo
 
 
 def test_more_rows_than_fit_in_memory_are_kept_beside_the_table_meanwhile(lake: Path) -> None:
-    with maintain.spilling(lake) as con:
+    with lakes.spilling(lake) as con:
         con.execute("SET memory_limit = '20MB'; SET threads = 1")
         con.execute(
             "CREATE TEMP TABLE large AS SELECT range AS n, repeat('x', 100) || range AS text FROM range(600000)"

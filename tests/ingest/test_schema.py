@@ -7,6 +7,7 @@ import pytest
 
 from ingest.schema import (
     CATALOGUE_COLUMNS,
+    DAILY_COLUMNS,
     PARTITION_COLUMNS,
     REJECT_COLUMNS,
     REQUEST_COLUMNS,
@@ -18,7 +19,7 @@ from ingest.schema import (
     table_schema,
 )
 
-OF_THE_TABLE: Final = (*PARTITION_COLUMNS, *REQUEST_COLUMNS, *REJECT_COLUMNS, *SOURCE_COLUMNS)
+OF_THE_TABLE: Final = (*PARTITION_COLUMNS, *REQUEST_COLUMNS, *REJECT_COLUMNS, *SOURCE_COLUMNS, *DAILY_COLUMNS)
 
 
 @pytest.mark.parametrize("column", [*OF_THE_TABLE, *CATALOGUE_COLUMNS], ids=lambda column: column.name)

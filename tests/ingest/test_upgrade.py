@@ -11,6 +11,7 @@ import pytest
 
 import analysis
 from ingest import lake as lakes
+from ingest.check import check
 from ingest.fingerprint import secret_id
 from ingest.run import ingest
 from ingest.schema import SCHEMA_VERSION, LakeDamaged, table_path
@@ -126,3 +127,16 @@ def test_an_upgrade_that_meets_a_damaged_file_says_so_and_leaves_nothing_behind(
         upgrade(lake)
 
     assert sorted(table_path(lake).rglob("*")) == before
+
+
+def test_its_successes_are_counted_when_it_is_read_and_once_for_all_by_the_next_run(lake: Path) -> None:
+    sql = "SELECT * EXCLUDE (kind) FROM daily_successes ORDER BY ALL"
+    before = analysis.connect(lake).sql(sql).to_arrow_table().to_pylist()
+
+    upgrade(lake)
+
+    assert lakes.paths_of(lakes.open_table(lake), "daily")
+    assert analysis.connect(lake).sql(sql).to_arrow_table().to_pylist() == before
+    assert sum(row["successes"] for row in before) == 7
+    with lakes.writing(lake):
+        assert [fault for fault in check(lake, is_deep=True).faults if fault.is_damage] == []

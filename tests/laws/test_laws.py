@@ -39,7 +39,7 @@ from ingest.forget import forget, of_key, of_org
 from ingest.maintain import Retention, maintain
 from ingest.parse import Lanes
 from ingest.run import ingest
-from ingest.schema import NotWritten, table_path
+from ingest.schema import KINDS, NotWritten, table_path
 from ingest.source import expand
 from ingest.writer import Writer
 from tests.ingest.logs import KEY
@@ -403,7 +403,7 @@ class Laws(RuleBasedStateMachine):
 
     def _in_snapshot(self) -> set[Path]:
         table = lakes.open_table(self._lake)
-        return {path for kind in ("ok", "error", "reject", "source") for path in lakes.paths_of(table, kind)}
+        return {path for kind in KINDS for path in lakes.paths_of(table, kind)}
 
     def _on_disk(self) -> set[Path]:
         return set(table_path(self._lake).resolve().glob("kind=*/day=*/*"))
@@ -429,8 +429,10 @@ class Laws(RuleBasedStateMachine):
         self._is_settled, self._is_clean = True, False
 
     def _check_ledger(self) -> dict[str, Counter[str]]:
-        """What the ledger says of each source: every line of it is accounted for, and every row is counted."""
-        faults = check(self._lake).faults
+        """What the ledger says of each source: every line of it is accounted for, every row is counted, and each
+        success of a day for its caller and route.
+        """
+        faults = check(self._lake, is_deep=True).faults
         assert [fault for fault in faults if fault.is_damage or self._is_clean] == []
         counted = Counter(row["source_id"] for row in self._held("ok", "error", "reject"))
         of_ledger: dict[str, Counter[str]] = {}

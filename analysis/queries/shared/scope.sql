@@ -39,6 +39,40 @@ WHERE (day = since::TIMESTAMP::DATE OR day = until::TIMESTAMP::DATE)
   AND (for_key IS NULL OR caller = for_key)
   AND (for_route IS NULL OR route = for_route);
 
+-- The first day that lies wholly after a moment, or begins with it. NULL stays NULL.
+CREATE OR REPLACE MACRO first_whole_day(since) AS (since::TIMESTAMP - INTERVAL 1 MICROSECOND)::DATE + 1;
+
+-- How many requests of [since, until) the standard filters keep, in parts to be summed up, each of one day, one who and
+-- one where: the denominators. Successes of whole days were counted at ingest, and their rows are not read.
+CREATE OR REPLACE MACRO request_counts(since, until, for_org, for_key, for_route) AS TABLE
+SELECT
+    day, org_id, key_id, key_hash, caller, client_ip, method, route, false AS is_error,
+    successes AS requests, first_ts, last_ts
+FROM daily_successes
+WHERE (since IS NULL OR day >= first_whole_day(since))
+  AND (until IS NULL OR day < until::TIMESTAMP::DATE)
+  AND (for_org IS NULL OR org_id = for_org)
+  AND (for_key IS NULL OR caller = for_key)
+  AND (for_route IS NULL OR route = for_route)
+UNION ALL
+SELECT
+    day, org_id, key_id, key_hash, caller, client_ip, method, route, false AS is_error,
+    1 AS requests, ts AS first_ts, ts AS last_ts
+FROM requests
+WHERE kind = 'ok'
+  AND ((day = since::TIMESTAMP::DATE AND day < first_whole_day(since)) OR day = until::TIMESTAMP::DATE)
+  AND (since IS NULL OR ts >= utc_moment(since))
+  AND (until IS NULL OR ts < utc_moment(until))
+  AND (for_org IS NULL OR org_id = for_org)
+  AND (for_key IS NULL OR caller = for_key)
+  AND (for_route IS NULL OR route = for_route)
+UNION ALL
+SELECT
+    day, org_id, key_id, key_hash, caller, client_ip, method, route, is_error,
+    1 AS requests, ts AS first_ts, ts AS last_ts
+FROM requests_in_scope(since, until, for_org, for_key, for_route)
+WHERE is_error;
+
 -- Every error of [since, until) that the standard filters keep (is_current), and with a `since` those of the equally
 -- long period before it (not is_current). From requests: the catalogue is joined to groups of errors, not to each.
 CREATE OR REPLACE MACRO errors_with_previous(since, until, for_org, for_key, for_code, for_route) AS TABLE

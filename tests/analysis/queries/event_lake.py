@@ -13,7 +13,7 @@ import pyarrow as pa
 
 import analysis
 from analysis.lake import DEFAULT_CATALOGUE, read_catalogue
-from ingest.schema import PARTITION_COLUMNS, REJECTS, REQUESTS, SOURCES, arrow_schema
+from ingest.schema import DAILY, PARTITION_COLUMNS, REJECTS, REQUESTS, SOURCES, arrow_schema
 
 Row = dict[str, Any]
 
@@ -21,6 +21,7 @@ MORNING: Final = datetime(2026, 11, 2, 9, tzinfo=UTC)
 
 _PARTITION: Final = list(arrow_schema(PARTITION_COLUMNS))
 _CALLER: Final = [pa.field("caller", pa.string()), pa.field("is_error", pa.bool_())]
+_CELL: Final = ("org_id", "key_id", "key_hash", "client_ip", "method", "route")
 _FOUND: Final = {
     "method": "POST",
     "route": "/v1/messages",
@@ -64,6 +65,20 @@ def source(source_id: str, **fields: Any) -> Row:
     return step | {"to_line": step["first_line"] + step["lines"] if "first_line" in step else None}
 
 
+def daily_successes(events: Iterable[Row]) -> list[Row]:
+    """The counts that a lake of `events` holds; those of even and of odd seconds came with two ingests."""
+    moments: dict[tuple[Any, ...], list[datetime]] = {}
+    for row in events:
+        if row["kind"] == "ok":
+            part = row["ts"].second % 2
+            moments.setdefault((part, row["day"], *(row.get(name) for name in _CELL)), []).append(row["ts"])
+    return [
+        {"kind": "daily", "day": day, "successes": len(of_cell), "first_ts": min(of_cell), "last_ts": max(of_cell)}
+        | dict(zip(_CELL, cell, strict=True))
+        for (_, day, *cell), of_cell in moments.items()
+    ]
+
+
 def lake(
     events: Iterable[Row] = (), *, sources: Sequence[Row] | None = None, rejects: Sequence[Row] = ()
 ) -> duckdb.DuckDBPyConnection:
@@ -76,6 +91,10 @@ def lake(
     con.execute("SET TimeZone = 'UTC'")
     tables = {
         "requests": pa.Table.from_pylist(rows, pa.schema([*_PARTITION, *REQUESTS, *_CALLER])),
+        "daily_successes": pa.Table.from_pylist(
+            [row | {"caller": _caller(row)} for row in daily_successes(rows)],
+            pa.schema([*_PARTITION, *DAILY, _CALLER[0]]),
+        ),
         "sources": pa.Table.from_pylist(list(sources), pa.schema([*_PARTITION, *SOURCES])),
         "rejects": pa.Table.from_pylist(list(rejects), pa.schema([*_PARTITION, *REJECTS])),
         "catalogue": read_catalogue(DEFAULT_CATALOGUE),
@@ -158,12 +177,16 @@ def _random_event(choose: random.Random, caller: Row, count: int, spread_s: int)
     return error(seconds, None, status=status, origin=origin, gateway_reason=reason, **fields)
 
 
+def _caller(row: Row) -> str | None:
+    return row.get("key_id") or row.get("key_hash") or row.get("client_ip")
+
+
 def _request(seconds: float, fields: Row) -> Row:
     row: Row = {"ts": at(seconds)} | _FOUND | fields
     is_error = row["status"] >= 400 or row.get("code") is not None
     return row | {
         "kind": "error" if is_error else "ok",
         "day": row["ts"].date(),
-        "caller": row.get("key_id") or row.get("key_hash") or row.get("client_ip"),
+        "caller": _caller(row),
         "is_error": is_error,
     }
