@@ -36,10 +36,10 @@ chosen AS (
     END AS bucket_size
     FROM range_bounds
 ),
--- Days of UTC are partitions, counted without reading a moment. A scan whose join partner is empty is never made.
+-- Days of UTC are counted at ingest. A scan whose join partner is empty is never made.
 request_days AS (
-    SELECT epoch_us(day::TIMESTAMP) // 60000000 AS minute_number, count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    SELECT epoch_us(day::TIMESTAMP) // 60000000 AS minute_number, sum(requests) AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route)
     CROSS JOIN (SELECT bucket_size FROM chosen WHERE bucket_size = 'day' AND tz = 'UTC') AS utc_days
     GROUP BY day
 ),

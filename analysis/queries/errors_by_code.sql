@@ -59,8 +59,8 @@ error_groups AS (
     GROUP BY ALL
 ),
 all_requests AS (
-    SELECT count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    SELECT coalesce(sum(requests), 0)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route)
 )
 SELECT
     coalesce(error_groups.code, error_groups.gateway_reason, '(no code)') AS label,

@@ -24,12 +24,12 @@ CREATE OR REPLACE MACRO errors_by_fault(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL
 ) AS TABLE
 WITH all_requests AS (
-    SELECT count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    SELECT coalesce(sum(requests), 0)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route)
 ),
 earlier_requests AS (
-    SELECT count(*) AS requests
-    FROM requests_in_scope(make_timestamp(previous_since_us(since, until)), since, for_org, for_key, for_route)
+    SELECT coalesce(sum(requests), 0)::BIGINT AS requests
+    FROM request_counts(make_timestamp(previous_since_us(since, until)), since, for_org, for_key, for_route)
     WHERE since IS NOT NULL
 ),
 error_cells AS (

@@ -48,8 +48,8 @@ error_groups AS (
     GROUP BY ALL
 ),
 request_groups AS (
-    SELECT org_id, count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    SELECT org_id, sum(requests)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route)
     GROUP BY ALL
 )
 SELECT

@@ -63,8 +63,8 @@ affected AS (
     GROUP BY ALL
 ),
 request_groups AS (
-    SELECT method, route, count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route)
+    SELECT method, route, sum(requests)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route)
     GROUP BY ALL
 )
 SELECT

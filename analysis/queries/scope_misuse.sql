@@ -73,29 +73,25 @@ refused_callers AS (
 traffic AS (
     SELECT
         org_id,
-        coalesce(key_id, key_hash, client_ip) AS caller,
+        caller,
         key_id IS NOT NULL OR key_hash IS NOT NULL AS is_keyed,
         method,
         route,
-        count(*) FILTER (WHERE is_current) AS requests,
-        count(*) FILTER (WHERE NOT is_error AND is_current) AS successes_in_scope,
-        count(*) FILTER (WHERE NOT is_error) AS successes,
-        min(ts) FILTER (WHERE NOT is_error) AS first_success,
-        max(ts) FILTER (WHERE NOT is_error) AS last_success
+        coalesce(sum(requests) FILTER (WHERE is_current), 0)::BIGINT AS requests,
+        coalesce(sum(requests) FILTER (WHERE NOT is_error AND is_current), 0)::BIGINT AS successes_in_scope,
+        coalesce(sum(requests) FILTER (WHERE NOT is_error), 0)::BIGINT AS successes,
+        min(first_ts) FILTER (WHERE NOT is_error) AS first_success,
+        max(last_ts) FILTER (WHERE NOT is_error) AS last_success
     FROM (
-        SELECT
-            org_id, key_id, key_hash, client_ip, method, route, ts, is_error,
-            since IS NULL OR ts >= utc_moment(since) AS is_current
-        FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
-        WHERE org_id IN (SELECT org_id FROM refusals)
+        SELECT org_id, caller, key_id, key_hash, method, route, is_error, requests, first_ts, last_ts, true AS is_current
+        FROM request_counts(since, until, NULL, NULL, NULL)
         UNION ALL
-        SELECT
-            org_id, key_id, key_hash, client_ip, method, route, ts, is_error,
-            since IS NULL OR ts >= utc_moment(since) AS is_current
-        FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
-        WHERE org_id IS NULL
-          AND caller IN (SELECT caller FROM refusals)
+        SELECT org_id, caller, key_id, key_hash, method, route, is_error, requests, first_ts, last_ts, false AS is_current
+        FROM request_counts(NULL, least(since::TIMESTAMP, until::TIMESTAMP), NULL, NULL, NULL)
+        WHERE since IS NOT NULL
     )
+    WHERE org_id IN (SELECT org_id FROM refusals)
+       OR (org_id IS NULL AND caller IN (SELECT caller FROM refusals))
     GROUP BY ALL
 ),
 caller_totals AS (
