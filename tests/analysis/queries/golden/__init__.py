@@ -30,7 +30,7 @@ _FOLDER: Final = Path(__file__).parent
 _ROOT: Final = _FOLDER.parents[3]
 _LOGS: Final = ("capture/access.json.log.gz", "multi-day/access.json.log*")
 # Of a question that has no answer without them, or none to look at.
-_PARAMETERS: Final[dict[str, dict[str, object]]] = {}
+_PARAMETERS: Final[dict[str, dict[str, object]]] = {"what_changed": {"since": "2026-11-16", "until": "2026-11-17"}}
 
 
 def sample_lake(folder: Path) -> duckdb.DuckDBPyConnection:
