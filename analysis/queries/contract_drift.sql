@@ -11,12 +11,14 @@
 -- param max_chance: new, over and for a while are claimed where chance would do it less often than this
 -- param same_record_s: the same answer with the same request_id within so many seconds is one request, logged twice
 -- columns:
---   drift: unknown code (not in the catalogue); other status (than the catalogue's; not where the client hung up); no
---     envelope (an error status by the API itself, its whole body logged); envelope on success (status below 400; not
---     GraphQL, not 207); request_id missing; request_id duplicated (in envelopes of different requests; not the replay
---     of an Idempotency-Key); docs_url missing; docs_url of another code (it names one, or is what that one has);
---     no Retry-After (on rate_limited, from the first one that the gateway's log holds on); new details (their first
---     entry has a shape that this code did not have before)
+--   drift: unknown code (not in the catalogue); status differs from the catalogue (not where the client hung up); error
+--     without an envelope (an error status by the API itself, its whole body logged); envelope on a 2xx (or a 3xx; not
+--     GraphQL, not 207); request_id missing (also from the header: the lake keeps one of the two, so that it cannot
+--     tell whether they differ); request_id duplicated (in envelopes of different requests; not the replay of an
+--     Idempotency-Key); docs_url missing; docs_url of another code (it names one, or is what that one has, or names
+--     none where others of this code name it); rate_limited without Retry-After (from the first Retry-After that the
+--     gateway's log holds on; one that is a date counts as none); new shape of details (their first entry has a shape
+--     that this code did not have before)
 --   code: error code; NULL where there is no envelope
 --   status: HTTP status
 --   method: HTTP method
@@ -94,8 +96,9 @@ named_codes AS (
     SELECT code, docs_url, unnest(string_split_regex(lower(replace(docs_url, '-', '_')), '[^a-z0-9_]+')) AS word
     FROM docs_urls
 ),
--- docs_urls that name another code and not their own, or else are the usual one of another code and not of their own.
-foreign_docs_urls AS (
+-- docs_urls that name another code and not their own, or no code, where they are the usual one of another code and not
+-- of their own, or their own has others that name it.
+suspect_docs_urls AS (
     SELECT docs_urls.code, docs_urls.docs_url, min(strangers.code) AS other_code
     FROM docs_urls
     INNER JOIN named_codes
@@ -123,6 +126,24 @@ foreign_docs_urls AS (
         AND named_codes.word IN (SELECT word FROM known_codes)
     WHERE docs_urls.popularity > 1
       AND named_codes.code IS NULL
+    GROUP BY ALL
+    UNION ALL
+    SELECT docs_urls.code, docs_urls.docs_url, 'no code' AS other_code
+    FROM docs_urls
+    INNER JOIN (
+        SELECT DISTINCT code
+        FROM named_codes
+        WHERE word = plain_word_of(code)
+    ) AS self_named ON self_named.code = docs_urls.code
+    LEFT JOIN named_codes
+        ON named_codes.code = docs_urls.code
+        AND named_codes.docs_url = docs_urls.docs_url
+        AND named_codes.word IN (SELECT word FROM known_codes)
+    WHERE named_codes.code IS NULL
+),
+foreign_docs_urls AS (
+    SELECT code, docs_url, min(other_code) AS other_code
+    FROM suspect_docs_urls
     GROUP BY ALL
 ),
 shapes AS (
@@ -163,7 +184,7 @@ drifting_cells AS (
       AND cells.code NOT IN (SELECT code FROM catalogue)
     UNION ALL
     SELECT
-        'other status' AS drift, 'status ' || catalogue.http_status AS expected, 'status ' || cells.status AS found,
+        'status differs from the catalogue' AS drift, 'status ' || catalogue.http_status AS expected, 'status ' || cells.status AS found,
         cells.gateway, cells.method, cells.route, cells.status, cells.code, cells.origin, cells.body_state,
         cells.docs_url, cells.has_request_id, cells.has_retry_after, cells.has_upstream_ms, cells.details_shape
     FROM cells
@@ -173,7 +194,7 @@ drifting_cells AS (
       AND cells.status NOT IN (444, 460, 499)
     UNION ALL
     SELECT
-        'no envelope' AS drift, 'an error envelope' AS expected,
+        'error without an envelope' AS drift, 'an error envelope' AS expected,
         'status ' || cells.status || ' with another body' AS found,
         cells.gateway, cells.method, cells.route, cells.status, cells.code, cells.origin, cells.body_state,
         cells.docs_url, cells.has_request_id, cells.has_retry_after, cells.has_upstream_ms, cells.details_shape
@@ -187,7 +208,7 @@ drifting_cells AS (
       AND (cells.has_upstream_ms OR (cells.has_request_id AND NOT gateways.tells_upstream_ms))
     UNION ALL
     SELECT
-        'envelope on success' AS drift,
+        'envelope on a 2xx' AS drift,
         coalesce('status ' || catalogue.http_status, 'an error status') AS expected,
         'status ' || cells.status AS found,
         cells.gateway, cells.method, cells.route, cells.status, cells.code, cells.origin, cells.body_state,
@@ -240,7 +261,7 @@ drifting_cells AS (
         AND foreign_docs_urls.docs_url = cells.docs_url
     UNION ALL
     SELECT
-        'no Retry-After' AS drift, 'a Retry-After header' AS expected, 'none' AS found,
+        'rate_limited without Retry-After' AS drift, 'a Retry-After header' AS expected, 'none' AS found,
         cells.gateway, cells.method, cells.route, cells.status, cells.code, cells.origin, cells.body_state,
         cells.docs_url, cells.has_request_id, cells.has_retry_after, cells.has_upstream_ms, cells.details_shape
     FROM cells
@@ -250,7 +271,7 @@ drifting_cells AS (
       AND cells.last_ts >= gateways.first_retry_after
     UNION ALL
     SELECT
-        'new details' AS drift, usual_shapes.details_shape AS expected, cells.details_shape AS found,
+        'new shape of details' AS drift, usual_shapes.details_shape AS expected, cells.details_shape AS found,
         cells.gateway, cells.method, cells.route, cells.status, cells.code, cells.origin, cells.body_state,
         cells.docs_url, cells.has_request_id, cells.has_retry_after, cells.has_upstream_ms, cells.details_shape
     FROM cells
@@ -332,7 +353,7 @@ drifting AS (
         AND few.cell.has_upstream_ms = answers.has_upstream_ms
         AND few.cell.details_shape IS NOT DISTINCT FROM answers.details_shape
     INNER JOIN gateways ON gateways.gateway IS NOT DISTINCT FROM answers.gateway
-    WHERE few.cell.drift <> 'no Retry-After'
+    WHERE few.cell.drift <> 'rate_limited without Retry-After'
        OR answers.ts >= gateways.first_retry_after
     UNION ALL
     SELECT
@@ -358,7 +379,7 @@ ranked_drifting AS (
 drifts AS (
     SELECT
         drift, expected, found, gateway, method, route, status, code,
-        CASE WHEN drift IN ('unknown code', 'no envelope') THEN NULL ELSE code END AS code_compared,
+        CASE WHEN drift IN ('unknown code', 'error without an envelope') THEN NULL ELSE code END AS code_compared,
         count(*) FILTER (WHERE is_in_scope) AS errors,
         count(DISTINCT org_id) FILTER (WHERE is_in_scope) AS orgs,
         min(ts) FILTER (WHERE is_in_scope) AS first_seen,
