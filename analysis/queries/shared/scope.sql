@@ -20,7 +20,7 @@ CREATE OR REPLACE MACRO previous_since_us(since, until) AS
 CREATE OR REPLACE MACRO requests_in_scope(since, until, for_org, for_key, for_route) AS TABLE
 SELECT
     day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, user_agent, method, route, path, status, code,
-    details, gateway_reason, retry_after_s, idempotency_hash, recipient_hash, latency_ms, is_error, source_id, line
+    details, gateway_reason, retry_after_s, idempotency_hash, recipient_hash, latency_ms, is_error, gateway, source_id, line
 FROM requests
 WHERE (since IS NULL OR day > since::TIMESTAMP::DATE)
   AND (until IS NULL OR day < until::TIMESTAMP::DATE)
@@ -30,7 +30,7 @@ WHERE (since IS NULL OR day > since::TIMESTAMP::DATE)
 UNION ALL
 SELECT
     day, ts, request_id, org_id, key_id, key_hash, caller, client_ip, user_agent, method, route, path, status, code,
-    details, gateway_reason, retry_after_s, idempotency_hash, recipient_hash, latency_ms, is_error, source_id, line
+    details, gateway_reason, retry_after_s, idempotency_hash, recipient_hash, latency_ms, is_error, gateway, source_id, line
 FROM requests
 WHERE (day = since::TIMESTAMP::DATE OR day = until::TIMESTAMP::DATE)
   AND (since IS NULL OR ts >= utc_moment(since))
