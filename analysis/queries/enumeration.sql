@@ -25,7 +25,7 @@
 --     requests, on a route that others use or seek. Then also what else the caller does not find on routes that exist),
 --     else crawler (without a key on three or more routes on which nobody ever succeeded), else not enough data (below
 --     min_not_found), else typo'd route (nobody ever succeeded there, at most two callers ask, and the caller has no
---     third route like it), else stale references (half of the ids worked for the caller or its organisation before; or
+--     third route like it; else not enough data), else stale references (half of the ids worked for the caller or its organisation before; or
 --     each is asked for twice or more on average; or at most half of the caller's requests there are not_found, and ten
 --     succeed), else not enough data (nothing tells stale ids from foreign ones)
 --   not_found: requests of the caller answered with not_found
@@ -300,6 +300,7 @@ SELECT
         WHEN signs.is_unknown_route AND NOT caller_signs.is_keyed AND caller_signs.unknown_routes >= 3 THEN 'crawler'
         WHEN signs.not_found < min_not_found THEN 'not enough data'
         WHEN signs.is_unknown_route AND caller_signs.unknown_routes < 3 THEN 'typo''d route'
+        WHEN signs.is_unknown_route THEN 'not enough data'
         WHEN names_object(signs.route) AND 2 * signs.own_ids >= signs.distinct_ids THEN 'stale references'
         WHEN names_object(signs.route) AND 2 * signs.reachable_ids >= signs.distinct_ids THEN 'not enough data'
         WHEN names_object(signs.route) AND signs.not_found >= 2 * signs.distinct_ids THEN 'stale references'

@@ -224,6 +224,15 @@ def test_routes_that_somebody_walks_without_a_key_are_a_crawler() -> None:
     assert columns_of(rows(lake(pages), "enumeration"), "caller", "verdict") == [("key_a", "not enough data")] * 3
 
 
+def test_the_same_ids_on_one_of_many_routes_that_nobody_succeeds_on_are_no_stale_references() -> None:
+    strays = [_missed(n, "", route=f"/v1/{name}", path=f"/v1/{name}") for n, name in enumerate(("jobs", "press"))]
+    sought = [_missed(n, "", route="/v1/parts/{id}", path=f"/v1/parts/{n % 4}") for n in range(12)]
+
+    assert columns_of(rows(lake(sought + strays), "enumeration")[:1], "not_found", "verdict") == [
+        (12, "not enough data")
+    ]
+
+
 def test_below_the_minimum_no_ids_are_compared() -> None:
     con = lake([_found("1"), _missed(1, "2")])
 
@@ -368,8 +377,8 @@ def _expected(
             verdict = "crawler"
         elif facts["not_found"] < min_not_found:
             verdict = "not enough data"
-        elif is_unknown_route and unknown_routes < 3:
-            verdict = "typo'd route"
+        elif is_unknown_route:
+            verdict = "typo'd route" if unknown_routes < 3 else "not enough data"
         elif names_object and 2 * facts["own_ids"] >= facts["distinct_ids"]:
             verdict = "stale references"
         elif names_object and 2 * reachable >= facts["distinct_ids"]:
