@@ -20,20 +20,25 @@
 --   last_seen: latest error
 --   example_request_ids: the three latest errors
 CREATE OR REPLACE MACRO unattributed(since := NULL, until := NULL, for_route := NULL) AS TABLE
-WITH errors_in_scope AS (
-    SELECT
-        code, gateway_reason, route, source_id, client_ip, ts, request_id, origin, body_state,
-        org_id IS NULL AS lacks_org,
-        key_id IS NULL AND key_hash IS NULL AS lacks_key
+WITH all_errors AS (
+    SELECT count(*) AS errors_in_scope
     FROM requests
     WHERE kind = 'error'
       AND (since IS NULL OR (day >= since::TIMESTAMP::DATE AND ts >= utc_moment(since)))
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
       AND (for_route IS NULL OR route = for_route)
 ),
-all_errors AS (
-    SELECT count(*) AS errors_in_scope
-    FROM errors_in_scope
+nameless_errors AS (
+    SELECT
+        code, gateway_reason, route, source_id, client_ip, ts, request_id, origin, body_state,
+        org_id IS NULL AS lacks_org,
+        key_id IS NULL AND key_hash IS NULL AS lacks_key
+    FROM requests
+    WHERE kind = 'error'
+      AND (org_id IS NULL OR (key_id IS NULL AND key_hash IS NULL))
+      AND (since IS NULL OR (day >= since::TIMESTAMP::DATE AND ts >= utc_moment(since)))
+      AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
+      AND (for_route IS NULL OR route = for_route)
 ),
 attributed_errors AS (
     SELECT
@@ -73,31 +78,30 @@ source_names AS (
 ),
 unattributed_errors AS (
     SELECT
-        errors_in_scope.code,
-        errors_in_scope.gateway_reason,
-        errors_in_scope.route,
-        coalesce(source_names.name, errors_in_scope.source_id) AS source,
+        nameless_errors.code,
+        nameless_errors.gateway_reason,
+        nameless_errors.route,
+        coalesce(source_names.name, nameless_errors.source_id) AS source,
         CASE
-            WHEN errors_in_scope.lacks_org AND errors_in_scope.lacks_key THEN 'org and key'
-            WHEN errors_in_scope.lacks_org THEN 'org'
+            WHEN nameless_errors.lacks_org AND nameless_errors.lacks_key THEN 'org and key'
+            WHEN nameless_errors.lacks_org THEN 'org'
             ELSE 'key'
         END AS missing,
         CASE
-            WHEN errors_in_scope.code = 'missing_api_key' THEN 'no key sent'
-            WHEN errors_in_scope.code = 'invalid_api_key' THEN 'unknown key'
-            WHEN NOT (errors_in_scope.lacks_org AND attributed_sources.has_org)
-                AND NOT (errors_in_scope.lacks_key AND attributed_sources.has_key) THEN 'not logged'
-            WHEN errors_in_scope.origin = 'gateway' THEN 'gateway answered'
-            WHEN errors_in_scope.body_state IN ('absent', 'undecodable') THEN 'body not read'
+            WHEN nameless_errors.code = 'missing_api_key' THEN 'no key sent'
+            WHEN nameless_errors.code = 'invalid_api_key' THEN 'unknown key'
+            WHEN NOT (nameless_errors.lacks_org AND attributed_sources.has_org)
+                AND NOT (nameless_errors.lacks_key AND attributed_sources.has_key) THEN 'not logged'
+            WHEN nameless_errors.origin = 'gateway' THEN 'gateway answered'
+            WHEN nameless_errors.body_state IN ('absent', 'undecodable') THEN 'body not read'
             ELSE 'answered before the key was checked'
         END AS reason,
-        errors_in_scope.client_ip,
-        errors_in_scope.ts,
-        errors_in_scope.request_id
-    FROM errors_in_scope
-    INNER JOIN attributed_sources ON attributed_sources.source_id = errors_in_scope.source_id
-    LEFT JOIN source_names ON source_names.source_id = errors_in_scope.source_id
-    WHERE errors_in_scope.lacks_org OR errors_in_scope.lacks_key
+        nameless_errors.client_ip,
+        nameless_errors.ts,
+        nameless_errors.request_id
+    FROM nameless_errors
+    INNER JOIN attributed_sources ON attributed_sources.source_id = nameless_errors.source_id
+    LEFT JOIN source_names ON source_names.source_id = nameless_errors.source_id
 ),
 recent_first AS (
     SELECT
