@@ -4,10 +4,13 @@ Knows names and meanings. Running what was written is the affair of `analysis.sa
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
-from analysis.lake import SQL_TYPES, VIEWS
-from analysis.question import Question, questions
+import duckdb
+
+from analysis.lake import SQL_TYPES, VIEWS, connect_without_rows
+from analysis.question import Question, judge_of, questions
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     DAILY_COLUMNS,
@@ -30,12 +33,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Relation:
-    """What may stand after FROM: a view, or a question with its parameters."""
+    """What may stand after FROM: a view, or a question with its parameters; `note` says how its answer differs."""
 
     name: str
     meaning: str
     parameters: tuple[Part, ...]
     columns: tuple[Part, ...]
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,10 +104,12 @@ ORDER BY ts, code""",
 """Queries for the console, the simplest first."""
 
 
+@cache
 def relations() -> tuple[Relation, ...]:
-    """The views, then the questions by name."""
+    """The views, then the questions by name. Of a question with a judge they tell the rows that it judges."""
     views = (Relation(name, _VIEWS[name], (), _columns(name)) for name in VIEWS)
-    return (*views, *map(_of_question, questions().values()))
+    with connect_without_rows() as con:
+        return (*views, *(_of_question(con, question) for question in questions().values()))
 
 
 def _columns(view: str) -> tuple[Part, ...]:
@@ -131,7 +137,19 @@ def _parts(columns: tuple[Column, ...]) -> tuple[Part, ...]:
     )
 
 
-def _of_question(question: Question) -> Relation:
+def _of_question(con: duckdb.DuckDBPyConnection, question: Question) -> Relation:
     parameters = tuple(Part(one.name, one.default, one.meaning) for one in question.parameters)
-    columns = tuple(Part(column.name, "", column.meaning) for column in question.columns)
-    return Relation(question.name, question.asks, parameters, columns)
+    meanings = {column.name: column.meaning for column in question.columns}
+    if judge_of(question.name) is None:
+        columns = tuple(Part(name, "", meaning) for name, meaning in meanings.items())
+        return Relation(question.name, question.asks, parameters, columns)
+    evidence = con.sql(f"FROM {question.name}()")
+    columns = tuple(
+        Part(name, str(sql_type), meanings.get(name, ""))
+        for name, sql_type in zip(evidence.columns, evidence.types, strict=True)
+    )
+    note = (
+        f"In SQL this is the evidence, a column without a meaning too. The answer judged from it is that of "
+        f"`errata ask {question.name}`, and of the page {question.title}."
+    )
+    return Relation(question.name, question.asks, parameters, columns, note)

@@ -108,6 +108,14 @@ def connect(
     return con
 
 
+def connect_without_rows() -> duckdb.DuckDBPyConnection:
+    """A connection as `connect` gives, over a lake without rows: to learn what there is to ask, whatever the lake."""
+    con = duckdb.connect()
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    _fill(con, SnapshotFiles({}), read_catalogue(DEFAULT_CATALOGUE))
+    return con
+
+
 def export(lake: Path, catalog: Path | None = None) -> Path:
     """The path of `<lake>/errata.duckdb`, rewritten in one step to the current snapshot: views, catalogue and macros.
 

@@ -141,6 +141,8 @@ def _show_relations() -> None:
         name = st.selectbox("After FROM", list(known), format_func=lambda name: _call(known[name]))
         relation = known[name]
         st.text(relation.meaning)
+        if relation.note:
+            st.caption(relation.note)
         if relation.parameters:
             _show_parts(relation.parameters, "Parameters, each of them may be left out", "default")
         _show_parts(relation.columns, "Columns", "type")

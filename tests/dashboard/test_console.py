@@ -8,8 +8,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import analysis
-from analysis.console import EXAMPLES, Example, relations
+from analysis.console import EXAMPLES, Example, Part, relations
 from analysis.lake import VIEWS
+from analysis.question import judge_of
 from analysis.sandbox import Limits, run_query
 from dashboard.table import file_bytes
 from tests.analysis.queries.event_lake import ok
@@ -154,6 +155,34 @@ def test_every_question_is_told_with_its_parameters_and_columns(filled: Path) ->
     for question in questions:
         arguments = ", ".join(f"{part.name} := {part.type}" for part in question.parameters)
         assert con.sql(f"FROM {question.name}({arguments})").columns == [part.name for part in question.columns]
+
+
+def test_a_question_with_a_judge_is_told_with_the_columns_of_its_evidence() -> None:
+    [told] = [relation for relation in relations() if relation.name == "affected_customers"]
+    parts = {part.name: part for part in told.columns}
+
+    assert "note" not in parts
+    assert parts["errors"] == Part("errors", "BIGINT", "those of them that failed and that the filters keep")
+    assert told.note == (
+        "In SQL this is the evidence, a column without a meaning too. The answer judged from it is that of "
+        "`errata ask affected_customers`, and of the page Affected customers."
+    )
+
+
+def test_only_questions_with_a_judge_have_a_note() -> None:
+    noted = {relation.name for relation in relations() if relation.note}
+
+    assert noted == {name for name in analysis.questions() if judge_of(name) is not None}
+
+
+def test_the_page_says_where_the_judged_answer_is(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = console(filled, monkeypatch)
+    [note] = [relation.note for relation in relations() if relation.name == "affected_customers"]
+    assert note not in captions(app)
+
+    app.selectbox[0].select("affected_customers(...)").run()
+
+    assert note in captions(app)
 
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=[example.asks for example in EXAMPLES])
