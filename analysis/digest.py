@@ -13,7 +13,8 @@ from typing import Final
 import duckdb
 
 from analysis.damage import lake_errors
-from analysis.findings import CODE_PREFIX, COUNTS, Finding, Rule, findings
+from analysis.findings import CODE_PREFIX, Finding, Rule, findings
+from analysis.notable import SUBJECTS, Notable, notable
 from analysis.period import Period, data_begins, data_through
 from analysis.section import Section, Topic, ask, options
 from analysis.unread import unread
@@ -28,6 +29,8 @@ DEFINITION_OF_FAULTS: Final = (
     "without a known code, a status of 500 or above. Client errors: every other error."
 )
 
+# Rules on these count the rows of the question; on the others what was found.
+_ROWS: Final = ("rate_limit_hot_spots", "scope_misuse")
 _SILENCE_WORTH_A_NOTE: Final = timedelta(hours=1)
 _IS_MET: Final = """
 SELECT $code IN (SELECT code FROM catalogue)
@@ -66,6 +69,7 @@ class Totals:
 class Digest:
     """What a report says. Moments are aware, rates are fractions and None where there were no requests.
 
+    `notable` is what was found, in the order of a morning; `found` says that in a line, also where it is nothing.
     `faults` has a row each for rate_limited, platform and client or, without any request, none. `rejects` counts the
     lines that could not be read by reason. `values` has every number that a rule may ask for, by its name.
     """
@@ -75,6 +79,7 @@ class Digest:
     made_at: datetime
     data_through: datetime | None
     totals: Totals
+    notable: tuple[Notable, ...]
     faults: Section
     trend: Section
     codes: Section
@@ -83,6 +88,13 @@ class Digest:
     values: Mapping[str, float | None]
     notes: tuple[str, ...]
     findings: tuple[Finding, ...]
+
+    @property
+    def found(self) -> str:
+        """How many findings there are, or that there is none, in a line."""
+        if not self.notable:
+            return f"Nothing found: {self.totals.requests:,} requests, and nothing about them needs anybody."
+        return f"{len(self.notable):,} finding{'' if len(self.notable) == 1 else 's'}."
 
 
 _FAULTS: Final = Topic("errors_by_fault", "Whose fault", (), "No requests in this period.", is_whole=True)
@@ -94,7 +106,68 @@ _CODES: Final = Topic(
     "No errors in this period.",
     is_whole=True,
 )
-_TOPICS: Final = (
+_MISUSE: Final = (
+    Topic(
+        "rate_limit_hot_spots",
+        "Rate-limit hot spots",
+        (
+            *("caller", "org_id", "route", "limited_per", "rate_limited", "rate", "peak_per_minute", "longest_run"),
+            "retried_too_early",
+        ),
+        "Nobody was rate limited.",
+    ),
+    Topic(
+        "scope_misuse",
+        "Scope misuse",
+        ("verdict", "caller", "org_id", "method", "route", "refused", "codes", "caller_success_rate", "sibling_key"),
+        "No key was refused for lack of scope.",
+    ),
+)
+_CUSTOMERS: Final = (
+    Topic(
+        "credit_outages",
+        "Out of credits",
+        ("verdict", "org_id", "is_open", "started_at", "ended_at", "attempts", "distinct_intents", "earlier_outages"),
+        "Nobody was out of credits.",
+    ),
+    Topic(
+        "approval_dwell",
+        "Waiting for approval",
+        ("state", "org_id", "first_refused_at", "waiting_days", "attempts", "keeps_trying"),
+        "Nobody was refused for want of an approval.",
+    ),
+    Topic(
+        "rejected_keys",
+        "Rejected keys",
+        ("verdict", "caller", "org_id", "calls", "distinct_keys", "last_success", "last_seen"),
+        "No key was rejected.",
+    ),
+    Topic(
+        "retry_discipline",
+        "Retry discipline",
+        ("verdict", "name", "org_id", "client", "grade", "wasted_requests", "requests", "retried_too_early"),
+        "Nobody had anything to retry.",
+    ),
+    Topic(
+        "blocked_resends",
+        "Sends to the blocked",
+        ("verdict", "caller", "org_id", "refused", "sends", "share", "recipients", "resends", "codes"),
+        "Nobody sent to a blocked recipient.",
+    ),
+    Topic(
+        "enumeration",
+        "Ids tried",
+        ("verdict", "caller", "org_id", "route", "not_found", "distinct_ids", "longest_run", "other_tenants_ids"),
+        "Nobody asked for what does not exist.",
+    ),
+    Topic(
+        "contract_drift",
+        "Our own contract",
+        ("drift", "code", "method", "route", "errors", "share", "expected", "found", "history"),
+        "Every error kept the contract.",
+    ),
+)
+_COUNTED: Final = (
     Topic(
         "errors_by_org",
         "Organisations with the most errors",
@@ -112,21 +185,6 @@ _TOPICS: Final = (
         "Routes with the most errors",
         ("method", "route", "errors", "share", "requests", "rate", "orgs", "previous_errors", "change"),
         "No route answered with an error.",
-    ),
-    Topic(
-        "rate_limit_hot_spots",
-        "Rate-limit hot spots",
-        (
-            *("caller", "org_id", "route", "limited_per", "rate_limited", "rate", "peak_per_minute", "longest_run"),
-            "retried_too_early",
-        ),
-        "Nobody was rate limited.",
-    ),
-    Topic(
-        "scope_misuse",
-        "Scope misuse",
-        ("verdict", "caller", "org_id", "method", "route", "refused", "codes", "caller_success_rate", "sibling_key"),
-        "No key was refused for lack of scope.",
     ),
 )
 _STORMS: Final = Topic(
@@ -157,13 +215,23 @@ def digest(
     `analysis.answer` does.
     """
     where = options(lake, catalog)
-    faults, trend, codes, storms, *sections = (
-        ask(con, topic, period, options=where, top=top) for topic in (_FAULTS, _TREND, _CODES, _STORMS, *_TOPICS)
-    )
+
+    def asked(*topics: Topic, most: int = -1) -> list[Section]:
+        return [ask(con, topic, period, options=where, top=most) for topic in topics]
+
+    faults, trend, codes, storms = asked(_FAULTS, _TREND, _CODES, _STORMS)
+    sections = [storms, *asked(*_MISUSE, *_CUSTOMERS), *asked(*_COUNTED, most=top)]
     sources, rejects = unread(con, period, options=where, top=top)
+    told = notable({section.question: section.rows for section in sections})
     values = _values(faults, codes, sections) | {
         "retry_storms": len({row["incident"] for row in storms.rows}),
         "rejects": sum(rejects.values()),
+        "findings": len(told),
+    }
+    values |= {
+        subject.question: sum(finding.question == subject.question for finding in told)
+        for subject in SUBJECTS
+        if subject.question not in values
     }
     return Digest(
         lake=lake,
@@ -176,10 +244,11 @@ def digest(
             previous_requests=max((row["previous_requests"] for row in faults.rows), default=0),
             previous_errors=sum(row["previous_errors"] for row in faults.rows),
         ),
+        notable=told,
         faults=faults,
         trend=trend,
         codes=codes,
-        sections=(*sections, storms.first(top), sources),
+        sections=(*(section.first(top) for section in sections), sources),
         rejects=rejects,
         values=values,
         notes=tuple(_notes(con, period)),
@@ -202,7 +271,7 @@ def _values(faults: Section, codes: Section, sections: Iterable[Section]) -> dic
         number = sum(errors.values()) if fault == "any" else errors[fault]
         values |= {count: number, rate: number / requests if requests else None}
     values["unknown_codes"] = sum(row["is_known_code"] is False for row in codes.rows)
-    values |= {section.question: section.row_count for section in sections if section.question in COUNTS}
+    values |= {section.question: section.row_count for section in sections if section.question in _ROWS}
     for row in codes.rows:
         name = CODE_PREFIX + row["label"]
         values[name] = (values.get(name) or 0) + row["errors"]

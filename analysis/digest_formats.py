@@ -66,6 +66,7 @@ def as_json(digest: Digest) -> str:
         {"lake", "period": {"since", "until", "tz", "is_over", "previous_since"}, "made_at", "data_through",
          "definition_of_error", "definition_of_faults", "notes": [text],
          "totals": {"requests", "errors", "rate", "previous_requests", "previous_errors", "previous_rate"},
+         "found": text, "notable": [{"question", "id", "sentence"}],
          "rejects": {reason: count}, "values": {name: number}, "findings": [{"rule", "name", "value", "limit"}],
          "sections": {question: {"heading", "command", "row_count", "rows": [{column: value}]}}}
 
@@ -94,6 +95,10 @@ def as_json(digest: Digest) -> str:
             "previous_errors": digest.totals.previous_errors,
             "previous_rate": digest.totals.previous_rate,
         },
+        "found": digest.found,
+        "notable": [
+            {"question": found.question, "id": found.id, "sentence": found.sentence} for found in digest.notable
+        ],
         "rejects": digest.rejects,
         "values": digest.values,
         "findings": [

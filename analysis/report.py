@@ -23,6 +23,7 @@ Examples:
   errata report
   errata report --day yesterday --out night.html --out night.json
   errata report --since 24h --fail-on 'error_rate > 5%' --fail-on 'code:internal_error > 100'
+  errata report --notify slack://TOKEN_A/TOKEN_B/TOKEN_C/#api --out night.html
 
 \b
 A RULE is a number, one of > >= < <= = and a limit. The numbers are
@@ -33,6 +34,9 @@ A RULE is a number, one of > >= < <= = and a limit. The numbers are
   retry_storms                                                            (storms, whatever the number of culprits)
   rate_limit_hot_spots, scope_misuse                                      (rows of the question)
   rejects                                                                 (lines that could not be read)
+  findings                                                                (all that the report found)
+  credit_outages, approval_dwell, rejected_keys, retry_discipline, blocked_resends, enumeration, contract_drift
+                                                                          (of those the findings of the question)
 
 \b
 Exit codes: 0 fine, 1 a rule holds, 2 wrong usage or unreadable input, 3 damaged lake."""
@@ -75,6 +79,15 @@ Exit codes: 0 fine, 1 a rule holds, 2 wrong usage or unreadable input, 3 damaged
     "--top", type=click.IntRange(min=-1), default=10, show_default=True, help="Most rows a section, -1 for all."
 )
 @click.option(
+    "--notify",
+    "notified",
+    multiple=True,
+    metavar="URL",
+    envvar="ERRATA_NOTIFY",
+    help="Send what was found to this address of Apprise (Slack, Teams, mail, webhooks, PagerDuty...), but for what "
+    "it was sent in the last seven days; may be repeated. Also ERRATA_NOTIFY, where the list of processes hides it.",
+)
+@click.option(
     "--fail-on", "fail_on", multiple=True, metavar="RULE", help="Exit with 1 when this rule holds; may be repeated."
 )
 def report(
@@ -87,6 +100,7 @@ def report(
     format_name: str | None,
     outs: tuple[Path, ...],
     top: int,
+    notified: tuple[str, ...],
     fail_on: tuple[str, ...],
 ) -> None:
     """Write a digest of one day: what failed, for whom, by whose fault, and what is more than the day before."""
@@ -111,10 +125,24 @@ def report(
     _write(facts, formats, format_name or "markdown")
     for code in codes_never_met(con, rules):
         click.echo(f"errata report: no error of the lake has the code {code!r} that --fail-on names", err=True)
+    _notify(facts, notified)
     for finding in facts.findings:
         click.echo(f"errata report: {finding}", err=True)
     if facts.findings:
         sys.exit(_FINDINGS)
+
+
+def _notify(facts: "Digest", urls: tuple[str, ...]) -> None:
+    """Each address is sent what it does not know yet; one line says what came of it."""
+    if not urls:
+        return
+    from analysis.notify import notify
+
+    title = f"errata, {facts.period.label}: {facts.found}"
+    command = f"errata report --day {facts.period.since:%Y-%m-%d} --lake {facts.lake}"
+    for url in urls:
+        sent = notify(url, facts.notable, lake=facts.lake, day=facts.period.since.date(), title=title, command=command)
+        click.echo(f"errata report: {sent:,} of {len(facts.notable):,} findings were new and sent", err=True)
 
 
 def _format_of(out: Path) -> str:

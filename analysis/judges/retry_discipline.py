@@ -346,16 +346,20 @@ def _sentences(row: Row) -> Iterable[str]:
     if row["futile"]:
         span = f"95 % interval {row['futile_low']:.0%} to {row['futile_high']:.0%}"
         yield (
-            f"Of {row['futile']:,} answers that no retry can change, {about}{row['futile_repeats']:,} were tried again "
+            f"Of {row['futile']:,} answers to {row['name']} that no retry can change, {about}"
+            f"{row['futile_repeats']:,} were tried again "
             f"unchanged, {row['futile_rate']:.0%} ({span})."
         )
     if row["hasty_retries"]:
-        yield f"{row['hasty_retries']:,} retries came within a second of a server error, without growing pauses."
+        yield (
+            f"{row['hasty_retries']:,} retries of {row['name']} came within a second of a server error, without "
+            "growing pauses."
+        )
     if row["wasted_requests"]:
         yield f"{row['wasted_requests']:,} of its {row['requests']:,} requests were wasted."
         yield " ".join(_ADVICE[habit] for habit in _HABITS if habit in row["verdict"])
     else:
-        yield f"Its {row['requests']:,} requests hold no retry that should not have been sent."
+        yield f"The {row['requests']:,} requests of {row['name']} hold no retry that should not have been sent."
     if row["example_request_ids"]:
         yield f"Examples: {', '.join(row['example_request_ids'])}."
 

@@ -139,6 +139,14 @@ def test_the_numbers_of_the_rules_are_those_of_the_sections(night: Path, facts_o
         "scope_misuse": 0,
         "retry_storms": 0,
         "rejects": 0,
+        "findings": 1,
+        "credit_outages": 0,
+        "approval_dwell": 0,
+        "rejected_keys": 0,
+        "retry_discipline": 0,
+        "blocked_resends": 0,
+        "enumeration": 0,
+        "contract_drift": 1,
     }
     assert {name: number for name, number in values.items() if name.startswith("code:")} == {
         "code:rate_limited": 5,
@@ -367,6 +375,15 @@ def test_json_has_the_documented_shape(night: Path, facts_of: Facts) -> None:
     sections = document.pop("sections")
     values = document.pop("values")
     assert document == {
+        "found": "1 finding.",
+        "notable": [
+            {
+                "question": "contract_drift",
+                "id": "2b6eb9a613273a25",
+                "sentence": "Contract: unknown code, brand_new POST /v1/messages (errors 1, expected a code of the "
+                "catalogue, found brand_new).",
+            }
+        ],
         "lake": str(night),
         "period": {
             "since": "2026-11-02T00:00:00Z",
@@ -689,3 +706,28 @@ class _Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.texts.append(data)
+
+
+def test_a_report_tells_what_was_found_first(night: Path, facts_of: Facts) -> None:
+    facts = facts_of(night)
+
+    assert [finding.question for finding in facts.notable] == ["contract_drift"]
+    for text in (as_markdown(facts), as_html(facts)):
+        assert text.index("1 finding.") < text.index(facts.codes.topic.heading)
+
+
+def test_a_day_without_findings_says_so_in_a_line(write_lake: WriteLake, facts_of: Facts) -> None:
+    quiet = write_lake([_row(0, number) for number in range(30)], sources=[_source(NINE, NINE + timedelta(seconds=29))])
+
+    facts = facts_of(quiet)
+
+    line = "Nothing found: 30 requests, and nothing about them needs anybody."
+    assert facts.found == line
+    assert f"**{line}**" in as_markdown(facts)
+
+
+def test_findings_of_a_question_can_fail_a_build(night: Path) -> None:
+    result = CliRunner().invoke(report, ["--lake", str(night), "--day", DAY, "--fail-on", "contract_drift > 0"])
+
+    assert result.exit_code == 1
+    assert "contract_drift > 0 holds: contract_drift is 1" in result.stderr
