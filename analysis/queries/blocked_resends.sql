@@ -135,29 +135,49 @@ per_caller AS (
     FROM found
     GROUP BY org_id, caller
 ),
-windows AS (
-    SELECT
-        org_id, caller, end_us,
-        count(*) OVER last_while AS recipients,
-        min(end_us) OVER last_while AS began_us
+fresh AS (
+    SELECT org_id, caller, end_us
     FROM found
     WHERE is_fresh
-    WINDOW last_while AS (
-        PARTITION BY org_id, caller
-        ORDER BY end_us
-        RANGE BETWEEN microseconds(spike_window_s) PRECEDING AND CURRENT ROW
-    )
 ),
-ranked_windows AS (
+-- How many there are within spike_window_s rises with each and falls again when that is over.
+steps AS (
+    SELECT org_id, caller, end_us AS moment_us, 1 AS step
+    FROM fresh
+    UNION ALL
+    SELECT org_id, caller, end_us + microseconds(spike_window_s) + 1 AS moment_us, -1 AS step
+    FROM fresh
+),
+levels AS (
     SELECT
-        org_id, caller, recipients, began_us, end_us,
-        row_number() OVER (PARTITION BY org_id, caller ORDER BY recipients DESC, end_us, began_us) AS place
-    FROM windows
+        org_id, caller, moment_us, step,
+        sum(step) OVER (
+            PARTITION BY org_id, caller
+            ORDER BY moment_us, step
+            ROWS BETWEEN UNBOUNDED PRECEDING AND CURRENT ROW
+        ) AS recipients
+    FROM steps
+),
+ranked_levels AS (
+    SELECT
+        org_id, caller, moment_us, recipients,
+        row_number() OVER (PARTITION BY org_id, caller ORDER BY recipients DESC, moment_us) AS place
+    FROM levels
+    WHERE step = 1
 ),
 peaks AS (
-    SELECT org_id, caller, recipients, began_us, end_us
-    FROM ranked_windows
-    WHERE place = 1
+    SELECT
+        fresh.org_id, fresh.caller,
+        max(ranked_levels.recipients)::BIGINT AS recipients,
+        min(fresh.end_us) AS began_us,
+        max(ranked_levels.moment_us) AS end_us
+    FROM ranked_levels
+    INNER JOIN fresh
+        ON fresh.org_id IS NOT DISTINCT FROM ranked_levels.org_id
+        AND fresh.caller IS NOT DISTINCT FROM ranked_levels.caller
+        AND fresh.end_us BETWEEN ranked_levels.moment_us - microseconds(spike_window_s) AND ranked_levels.moment_us
+    WHERE ranked_levels.place = 1
+    GROUP BY fresh.org_id, fresh.caller
 ),
 -- Of all callers of the organisations, for their share.
 caller_sends AS (
