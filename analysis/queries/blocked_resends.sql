@@ -181,8 +181,8 @@ peaks AS (
 ),
 -- Of all callers of the organisations, for their share.
 caller_sends AS (
-    SELECT sent.org_id, sent.caller, count(*) AS sends
-    FROM requests_in_scope(since, until, for_org, NULL, for_route) AS sent
+    SELECT sent.org_id, sent.caller, sum(sent.requests) AS sends
+    FROM request_counts(since, until, for_org, NULL, for_route) AS sent
     INNER JOIN send_routes
         ON send_routes.method IS NOT DISTINCT FROM sent.method
         AND send_routes.route IS NOT DISTINCT FROM sent.route
