@@ -75,7 +75,7 @@ def echo(requests: Requests, chosen: NDArray[np.bool_], usual: NDArray[np.bool_]
     explains what follows the chosen ones (binomial, p >= 1e-9), there is no echo either.
     `longest_us` is for each request how long after its end a follower still counts.
     """
-    order = np.argsort(requests.begun, kind="stable")
+    order = np.lexsort((requests.end_us, requests.begun))
     begun = requests.begun[order]
     answers = _by_end(requests, chosen)
     ended, own = requests.ended[answers], requests.begun[answers]
@@ -105,7 +105,7 @@ def echo(requests: Requests, chosen: NDArray[np.bool_], usual: NDArray[np.bool_]
 
 def _by_end(requests: Requests, chosen: NDArray[np.bool_]) -> NDArray[np.intp]:
     places = np.flatnonzero(chosen)
-    return places[np.argsort(requests.ended[places], kind="stable")]
+    return places[np.lexsort((requests.start_us[places], requests.ended[places]))]
 
 
 def _share(begun: Micros, ended: Micros, own: Micros, low_us: float, high_us: float) -> tuple[NDArray[np.intp], float]:

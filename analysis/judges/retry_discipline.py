@@ -175,6 +175,8 @@ def _record(row: Row, min_chains: int, tolerance_s: float) -> Record:
 
 def _with_echoes(known: Record, asked: Sequence[Row], min_chains: int, tolerance_s: float) -> Record:
     """The record with what the echoes of the failures show that no key tells."""
+    # DuckDB lists in any order: of what happened at once, the same request must be the example every time.
+    asked = sorted(asked, key=lambda request: (request["start_us"], request["end_us"], request["request_id"] or ""))
     intents = {name: number for number, name in enumerate(sorted({request["intent"] for request in asked}))}
     first_us = min(request["start_us"] for request in asked)
     requests = Requests(

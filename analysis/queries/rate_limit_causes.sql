@@ -143,7 +143,7 @@ run_days AS (
     SELECT runs_of_refusals.caller, runs_of_refusals.run, runs_of_refusals.org_id, runs_of_refusals.from_us,
         runs_of_refusals.to_us, days.day
     FROM runs_of_refusals
-    INNER JOIN (SELECT DISTINCT day FROM requests) AS days
+    INNER JOIN (SELECT DISTINCT day FROM requests_in_scope(since, until, NULL, NULL, NULL)) AS days
         ON days.day >= make_timestamp(runs_of_refusals.from_us)::DATE
         AND days.day <= make_timestamp(runs_of_refusals.to_us + 60000000)::DATE
 ),
@@ -166,7 +166,7 @@ candidate_days AS (
         quiet_before.to_us, days.day
     FROM candidates
     INNER JOIN quiet_before ON quiet_before.caller = candidates.caller
-    INNER JOIN (SELECT DISTINCT day FROM requests) AS days
+    INNER JOIN (SELECT DISTINCT day FROM requests_in_scope(since, until, NULL, NULL, NULL)) AS days
         ON days.day >= make_timestamp(quiet_before.from_us - 600000000)::DATE
         AND days.day <= make_timestamp(quiet_before.to_us + 60000000)::DATE
     WHERE candidates.period_s = 60
@@ -176,7 +176,7 @@ candidate_beats AS (
     SELECT DISTINCT
         candidate_days.caller, candidate_days.slot, asked.request_id,
         start_us(asked.ts, asked.latency_ms) // 1000000 AS second_number
-    FROM requests AS asked
+    FROM requests_in_scope(since, until, NULL, NULL, NULL) AS asked
     INNER JOIN candidate_days
         ON candidate_days.day = asked.day
         AND candidate_days.caller = asked.caller
@@ -219,7 +219,7 @@ meanwhile AS (
         asked.caller AS asked_by,
         count(*) AS requests,
         count(*) FILTER (WHERE asked.is_error AND is_rate_limited(asked.status, asked.code)) AS refused
-    FROM requests AS asked
+    FROM requests_in_scope(since, until, NULL, NULL, NULL) AS asked
     INNER JOIN run_days
         ON run_days.day = asked.day
         AND run_days.org_id = asked.org_id
@@ -232,7 +232,7 @@ meanwhile AS (
         asked.caller AS asked_by,
         count(*) AS requests,
         count(*) FILTER (WHERE asked.is_error AND is_rate_limited(asked.status, asked.code)) AS refused
-    FROM requests AS asked
+    FROM requests_in_scope(since, until, NULL, NULL, NULL) AS asked
     INNER JOIN run_days
         ON run_days.day = asked.day
         AND run_days.caller = asked.caller
