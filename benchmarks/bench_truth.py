@@ -81,7 +81,7 @@ def planted_trial(plan: Plan, folder: Path) -> Trial:
 def scored_by_plan(name: str, con: duckdb.DuckDBPyConnection, folder: Path) -> Trial:
     """The lake of a generated log, scored by the truth in the log's `folder`."""
     true = read_true_requests(folder / "truth.ndjson.gz")
-    known = list(planted.expectations(folder))
+    known = [*planted.expectations(folder), *dict.fromkeys(planted.changes(folder))]
     expected = askable(known, behaviour.expectations(true, known))
     near_misses, said = list(planted.near_misses(folder)), list(accusations(con))
     accused = tuple(near.name for near in near_misses if any(near.is_accused_by(one) for one in said))

@@ -61,7 +61,7 @@ _HASTY_S: Final = 1.0
 # One retry each that fails again is half of all failures; more is a loop.
 _LOOP_SHARE: Final = 0.6
 _LEAST_GROWTHS: Final = 5
-_LEAST_PAUSES: Final = 5
+_LEAST_PAUSES: Final = 20
 _NO_GROWTH: Final = frozenset({"collapsing", "fixed", "immediate"})
 
 

@@ -41,7 +41,7 @@
 --     of an echo all, where more than 0.6 of the faults have one
 --   backoff: by the median growth of its pauses in chains of three or more attempts: collapsing (below 0.5), fixed (0.9
 --     to 1.1), exponential (1.5 and more), else irregular; immediate where there are no such chains, or they do not
---     grow, and the median of at least five pauses without a Retry-After is below a second; NULL where less is known
+--     grow, and the median of at least 20 pauses without a Retry-After is below a second; NULL where less is known
 --   median_growth: that median, of at least five pairs of pauses
 --   median_gap_s: median pause before a retry that was not told how long to wait, seconds
 --   is_lockstep: are its pauses nearly the same (coefficient of variation below 0.05, at least 20 of them)?

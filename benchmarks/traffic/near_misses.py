@@ -148,7 +148,7 @@ def ordinary_list(stage: Stage) -> None:
     rng = stage.rng("ordinary list")
     client = stage.customer("ordinary_list", "newsletter/5.5")
     go_on_for_a_working_week(stage, client, 50)
-    recipients = tuple(f"+1{rng.choice((212, 303, 404))}55501{number:02}" for number in rng.sample(range(100), 60))
+    recipients = stage.strangers("ordinary list", 60)
     client = replace(client, key=replace(key_of(client), org=replace(key_of(client).org, opted_out=recipients)))
     send, left = sending(client, rng), iter(recipients)
     window = stage.between(3, "09:30", "10:10")

@@ -24,11 +24,13 @@ HABIT: Final = 0.5
 TRACE: Final = 0.05
 
 
-def expectations(true: TrueRequests, known: Iterable[Expectation]) -> Iterator[Expectation]:
+def expectations(true: TrueRequests, known: Collection[Expectation]) -> Iterator[Expectation]:
     """Every verdict of this kind, where `known` is what is true besides."""
     yield from storms(true)
     yield from limits(true)
+    yield from limit_causes(true, known)
     yield from discipline(true)
+    yield from idempotency(true)
     yield from refused_keys(true)
     yield from lost(true, {item.subject for item in known if item.verdict == "probe"})
 
@@ -49,6 +51,42 @@ def storms(true: TrueRequests) -> Iterator[Expectation]:
         yield Expectation("retry_storms", "storm", caller, span_of(retries), "storm", reason, is_required)
 
 
+def limit_causes(true: TrueRequests, known: Collection[Expectation]) -> Iterator[Expectation]:
+    """Why each run of refusals came about, where no schedule and no sibling is `known` to be the cause."""
+    retried = {retry.later.seq for retry in true.retries}
+    limited = [request for request in true.requests if request.code == "rate_limited"]
+    causes = [item for item in known if item.verdict in ("scheduled", "noisy sibling")]
+    for caller, refused in grouped(limited, lambda request: request.caller).items():
+        for run in runs(sorted(refused, key=lambda request: request.start_epoch), apart_s=60):
+            length_s, retries = run[-1].start_epoch - run[0].start_epoch, sum(one.seq in retried for one in run)
+            span, share = Span(moment(run[0].start_epoch), moment(run[-1].end_epoch)), retries / len(run)
+            if any(item.subject == caller and item.span.touches(span) for item in causes) and len(run) >= 5:
+                continue
+            reason = f"{len(run)} refused in {length_s:.0f} s, {share:.0%} of them retries"
+            # A few without keys: nobody can tell those that are retries.
+            is_told = all(one.idempotency_key for one in run) or len(run) >= 2 * ENOUGH
+            is_fresh = share <= 0.6 or not is_told
+            for cause, is_true, is_clear in (
+                ("self-inflicted", share >= 0.4, share >= 0.6 and is_told),
+                ("burst", is_fresh and length_s <= 12, share <= 0.4 and length_s <= 8 and is_told),
+                ("sustained", is_fresh and length_s >= 8, share <= 0.4 and length_s >= 12 and is_told),
+            ):
+                if is_true:
+                    yield Expectation("rate_limit_causes", cause, caller, span, "cause", reason, is_clear)
+
+
+def runs(requests: Sequence[TrueRequest], *, apart_s: float) -> Iterator[list[TrueRequest]]:
+    """`requests`, in the order of their starts, cut where two lie further apart."""
+    run: list[TrueRequest] = []
+    for request in requests:
+        if run and request.start_epoch - run[-1].start_epoch > apart_s:
+            yield run
+            run = []
+        run.append(request)
+    if run:
+        yield run
+
+
 def discipline(true: TrueRequests) -> Iterator[Expectation]:
     """How each caller takes failures, in the words of `retry_discipline`."""
     of_caller = grouped(true.requests, lambda request: request.caller)
@@ -57,7 +95,7 @@ def discipline(true: TrueRequests) -> Iterator[Expectation]:
         shown = list(habits(retries, of_caller[caller]))
         for habit in shown:
             if habit.share >= TRACE:
-                is_required = habit.share >= HABIT and habit.chances >= ENOUGH
+                is_required = habit.share >= HABIT and habit.chances >= ENOUGH and is_audible(habit.retries)
                 yield Expectation("retry_discipline", habit.name, caller, span, "habit", str(habit), is_required)
         for verdict, is_clear in backoffs(retries):
             reason = f"pauses grow {median(growths(retries) or [0.0]):.2f} times"
@@ -75,12 +113,25 @@ def discipline(true: TrueRequests) -> Iterator[Expectation]:
         yield Expectation("retry_discipline", "does not retry", caller, true.span, "manners", "no retry", False)
 
 
+def is_audible(retries: Sequence[Retry]) -> bool:
+    """Whether a log tells these from fresh requests: by Idempotency-Keys, or as their pause is always the same."""
+    if all(retry.earlier.idempotency_key for retry in retries):
+        return True
+    pause_s = median(retry.gap_s for retry in retries)
+    return sum(abs(retry.gap_s - pause_s) <= 0.25 * pause_s for retry in retries) >= 0.8 * len(retries)
+
+
 class Habit(NamedTuple):
     """What a caller does after a part of the failures that it could do it after."""
 
     name: str
-    times: int
+    retries: Sequence[Retry]
     chances: int
+
+    @property
+    def times(self) -> int:
+        """How often."""
+        return len(self.retries)
 
     @property
     def share(self) -> float:
@@ -95,14 +146,14 @@ def habits(retries: Sequence[Retry], requests: Iterable[TrueRequest]) -> Iterato
     """The bad ones, whether it has them or not."""
     told = [retry for retry in retries if retry.earlier.code == "rate_limited" and retry.earlier.retry_after]
     early = [retry for retry in told if retry.gap_s < (retry.earlier.retry_after or 0) - TOLERANCE_S]
-    yield Habit("ignores Retry-After", len(early), len(told))
+    yield Habit("ignores Retry-After", early, len(told))
     hopeless = [request for request in requests if request.code and request.code not in RETRYABLE]
     futile = [retry for retry in retries if retry.earlier.code and retry.earlier.code not in RETRYABLE]
-    yield Habit("futile repeats", len(futile), len(hopeless))
+    yield Habit("futile repeats", futile, len(hopeless))
     of_faults = [retry for retry in retries if is_fault(retry.earlier)]
     grow = median(growths(of_faults) or [1.0]) >= 1.3
     hasty = [retry for retry in of_faults if retry.gap_s < 1 and retry.later.attempt > 2 and not grow]
-    yield Habit("tight loop", len(hasty), len(of_faults))
+    yield Habit("tight loop", hasty, len(of_faults))
 
 
 def backoffs(retries: Sequence[Retry]) -> Iterator[tuple[str, bool]]:
@@ -114,19 +165,39 @@ def backoffs(retries: Sequence[Retry]) -> Iterator[tuple[str, bool]]:
     grown = growths(free)
     if len(free) < 5:
         return
-    is_known = all(retry.earlier.idempotency_key for retry in free)
+    # A client that uses its keys again for other things muddles its chains.
+    is_known = all(r.earlier.idempotency_key and r.earlier.code != "idempotency_key_reused" for r in free)
     pause_s, grows = median(retry.gap_s for retry in free), median(grown or [0.0])
     is_enough = is_known and len(grown) >= 2 * ENOUGH
     for word, low, high in (("collapsing", 0.0, 0.5), ("fixed", 0.9, 1.1), ("exponential", 1.5, 99.0)):
         is_clear = low * 1.1 < grows < high * 0.9 if word != "fixed" else 0.95 < grows < 1.05
         if grown and low * 0.9 <= grows <= high * 1.1:
             yield word, is_enough and is_clear and (pause_s >= 1.2 or word == "exponential")
-    if pause_s < 1.2 and grows < 1.5:
+    if pause_s < 1.2 and grows < 1.5 and len(free) >= ENOUGH:
         yield "immediate", is_known and len(free) >= 2 * ENOUGH and pause_s < 0.8 and grows < 1.3
     yield "irregular", False
     spread = pstdev(retry.gap_s for retry in free) / fmean(retry.gap_s for retry in free)
     if spread < 0.06:
         yield "lockstep", is_known and len(free) >= 2 * ENOUGH and spread < 0.04
+
+
+def idempotency(true: TrueRequests) -> Iterator[Expectation]:
+    """Who repeats a POST without a key after a fault, and who sends a request again before its first answer."""
+    unsafe = [
+        retry
+        for retry in true.retries
+        if is_fault(retry.earlier) and retry.later.method == "POST" and not retry.earlier.idempotency_key
+    ]
+    question = "idempotency_misuse"
+    for caller, retries in grouped(unsafe, lambda retry: retry.later.caller).items():
+        is_clear = len(retries) >= 2 * ENOUGH and is_audible(retries)
+        reason = f"{len(retries)} retries of a POST without a key"
+        yield Expectation(question, "retried without a key", caller, span_of(retries), "unsafe", reason, is_clear)
+    twice = [one for one in true.requests if one.code == "idempotency_in_progress" and one.attempt == 1]
+    for caller, refused in grouped(twice, lambda request: request.caller).items():
+        span = Span(moment(refused[0].start_epoch), moment(refused[-1].end_epoch))
+        reason = f"{len(refused)} sent before the first was answered"
+        yield Expectation(question, "concurrent duplicates", caller, span, "twice", reason, is_required=False)
 
 
 def refused_keys(true: TrueRequests) -> Iterator[Expectation]:

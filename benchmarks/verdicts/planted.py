@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +14,14 @@ SUBJECTS: Final[Mapping[str, str]] = {
     "approval_dwell": "org",
     "credit_outages": "org",
 }
-# `behaviour` tells it of every client, planted or not.
-TOLD_OF_EVERYBODY: Final = frozenset({"retry_discipline"})
+DAY: Final = timedelta(days=1)
+# `behaviour` tells it of every client, planted or not, and `changes` of whatever came or went.
+TOLD_OF_EVERYBODY: Final = frozenset({"retry_discipline", "what_changed"})
 # What a question says in other words, by the name or the verdict of the incident.
 WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("approval_dwell", "approved on monday"): "approved",
     ("keyless_callers", "misconfigured"): "misconfigured integration",
     ("validation_fields", "to[] must be a string since 3.0.0"): "since version",
-    ("contract_drift", "error without an envelope"): "no envelope",
-    ("contract_drift", "rate_limited without Retry-After"): "no Retry-After",
-    ("contract_drift", "status differs from the catalogue"): "other status",
 }
 # What a question is about where that is nobody, by the name of the incident.
 MATTERS: Final[Mapping[str, str]] = {
@@ -58,6 +56,37 @@ def expectations(folder: Path) -> Iterator[Expectation]:
         name, span = incident["name"], _span(incident)
         for subject in subjects(incident):
             yield Expectation(question, verdict or incident["verdict"], subject, span, name, f"planted: {name}")
+
+
+def changes(folder: Path) -> Iterator[Expectation]:
+    """Which errors are more, or fewer, on the last day than on the day before, as what is planted came or went.
+
+    Whoever names the code, the route, the organisation or the key of it is right; named must be what is planted to be.
+    """
+    told = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    midnight = datetime.fromisoformat(max(told["by_day"])).replace(tzinfo=UTC)
+    today, yesterday = Span(midnight, midnight + DAY), Span(midnight - DAY, midnight)
+    for incident in _incidents(folder):
+        if incident["is_near_miss"]:
+            continue
+        now, before = (_overlap(_span(incident), day) for day in (today, yesterday))
+        verdict = "more" if now >= 2 * before else "fewer" if before >= 2 * now else None
+        is_named = incident["question"] == "what_changed"
+        if is_named:
+            verdict = "more"
+        if verdict is None or now == before:
+            continue
+        route = incident.get("route", "").partition(" ")[2]
+        whom = (
+            incident["key_ids"] if is_named else (*incident["key_ids"], *incident["org_ids"], *incident["client_ips"])
+        )
+        for subject in dict.fromkeys([*whom, *([] if is_named else [*incident["codes"], *([route] if route else [])])]):
+            yield Expectation("what_changed", verdict, subject, today, "change", "came or went", is_named)
+
+
+def _overlap(span: Span, day: Span) -> timedelta:
+    """How much of the day it lasts."""
+    return max(min(span.end, day.end) - max(span.start, day.start), timedelta(0))
 
 
 def near_misses(folder: Path) -> Iterator[NearMiss]:

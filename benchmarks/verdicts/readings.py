@@ -72,14 +72,30 @@ def manners(row: Row) -> Iterable[str | None]:
     return [*verdicts, row["backoff"], "lockstep" if row["is_lockstep"] else None]
 
 
+def direction(row: Row) -> Iterable[str | None]:
+    """Whether there are more errors than before, or fewer."""
+    return ({"NEW": "more", "RETURNED": "more", "UP": "more", "DOWN": "fewer", "GONE": "fewer"}.get(row["kind"]),)
+
+
 # `retry_discipline` judges the whole time that it is asked for.
 EVER: Final = Span(datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 
 READINGS: Final[Mapping[str, Reading]] = {
+    "blocked_resends": Reading(
+        column("verdict"), ("caller",), "first_seen", "last_seen", "60 s", neutral=frozenset({"occasional"})
+    ),
     "contract_drift": Reading(
         column("drift"), ("code", "method", "route"), "first_seen", "last_seen", "yesterday", is_whole=True
     ),
     "enumeration": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
+    "idempotency_misuse": Reading(
+        column("verdict"),
+        ("caller",),
+        "first_seen",
+        "last_seen",
+        "60 s",
+        neutral=frozenset({"occasional", "keys not logged"}),
+    ),
     "keyless_callers": Reading(column("verdict"), ("client_ip",), "first_seen", "last_seen", "403"),
     "rejected_keys": Reading(
         column("verdict"), ("caller",), "first_seen", "last_seen", "403", neutral=frozenset({"works again"})
@@ -93,6 +109,7 @@ READINGS: Final[Mapping[str, Reading]] = {
         column("state"), ("org_id", "caller"), "first_refused_at", "last_refused_at", "yesterday"
     ),
     "credit_outages": Reading(column("verdict"), ("org_id", "caller"), "started_at", "ended_at", "yesterday"),
+    "what_changed": Reading(direction, ("key", "org_id", "route", "code"), "", "", "yesterday"),
     "validation_fields": Reading(
         column("verdict"),
         ("sdk", "sdk_version", "field"),

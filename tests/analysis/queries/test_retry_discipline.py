@@ -92,7 +92,7 @@ def test_server_errors_are_judged_by_the_pauses(pauses: list[float], backoff: st
     assert (row["backoff"], row["verdict"]) == (backoff, verdict)
 
 
-@pytest.mark.parametrize(("pauses", "backoff"), [(4, None), (5, "immediate")])
+@pytest.mark.parametrize(("pauses", "backoff"), [(19, None), (20, "immediate")])
 def test_a_few_quick_retries_are_no_way_of_backing_off(pauses: int, backoff: str | None) -> None:
     quick = [event for number in range(100, 100 + pauses) for event in _chain(number, "internal_error", [0.4])]
     (row,) = rows(lake([*_limited(pause_s=30), *quick]), "retry_discipline")
