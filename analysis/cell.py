@@ -15,6 +15,7 @@ _TITLES: Final = {
     "label": "Code",
     "org_id": "Organisation",
     "previous_errors": "Before",
+    "week_before_errors": "Week before",
     "name": "Source",
     "reject_reasons": "Why",
     "rejected_codes": "Codes rejected",
@@ -28,11 +29,13 @@ _TITLES: Final = {
     "ended_at": "Ended",
     "culprit_share": "Its share",
 }
-_FRACTIONS: Final = frozenset({"rate", "share", "caller_success_rate", "culprit_share"})
+_FRACTIONS: Final = frozenset({"rate", "share", "caller_success_rate", "culprit_share", "fault_rate"})
 # A missing one of these is a row of its own, and said to be; elsewhere nothing is an empty cell.
 _WHO_OR_WHAT: Final = frozenset({"label", "org_id", "key", "caller", "method", "route", "culprit"})
 # The words of errata and of the catalogue: every other text came out of a log.
-_OWN_WORDS: Final = frozenset({"owner", "verdict", "severity", "limited_per", "reject_reasons"})
+_OWN_WORDS: Final = frozenset(
+    {"owner", "verdict", "severity", "limited_per", "reject_reasons", "kind", "state", "drift", "history", "grade"}
+)
 # Beyond ten times as many, a percentage is no longer read as a multiple.
 _MOST_PERCENT: Final = 9.0
 

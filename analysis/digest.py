@@ -106,6 +106,20 @@ _CODES: Final = Topic(
     "No errors in this period.",
     is_whole=True,
 )
+_MORNING: Final = (
+    Topic(
+        "what_changed",
+        "What changed",
+        ("kind", "code", "method", "route", "org_id", "key", "errors", "previous_errors", "week_before_errors"),
+        "Nothing changed by more than such days vary.",
+    ),
+    Topic(
+        "platform_incidents",
+        "Faults of the platform",
+        ("verdict", "route", "started_at", "ended_at", "faults", "fault_rate", "expected", "orgs_hit", "reasons"),
+        "No more faults of the platform than usual.",
+    ),
+)
 _MISUSE: Final = (
     Topic(
         "rate_limit_hot_spots",
@@ -220,7 +234,7 @@ def digest(
         return [ask(con, topic, period, options=where, top=most) for topic in topics]
 
     faults, trend, codes, storms = asked(_FAULTS, _TREND, _CODES, _STORMS)
-    sections = [storms, *asked(*_MISUSE, *_CUSTOMERS), *asked(*_COUNTED, most=top)]
+    sections = [*asked(*_MORNING), storms, *asked(*_MISUSE, *_CUSTOMERS), *asked(*_COUNTED, most=top)]
     sources, rejects = unread(con, period, options=where, top=top)
     told = notable({section.question: section.rows for section in sections})
     values = _values(faults, codes, sections) | {

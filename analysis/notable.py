@@ -41,6 +41,14 @@ class Subject:
 _NO_VERDICT: Final = "not enough data"
 
 SUBJECTS: Final = (
+    Subject("what_changed", "Change", "kind", ("code", "route", "org_id", "key"), quiet=frozenset({"NOT ENOUGH DATA"})),
+    Subject(
+        "platform_incidents",
+        "Faults of the platform",
+        "verdict",
+        ("method", "route"),
+        ("faults", "fault_rate", "started_at", "ended_at", "orgs_hit", "top_customer"),
+    ),
     Subject("retry_storms", "Retry storm", "severity", ("method", "route", "culprit"), ("requests", "started_at")),
     Subject(
         "scope_misuse", "Scope misuse", "verdict", ("caller", "org_id"), ("method", "route", "refused", "first_seen")

@@ -70,3 +70,7 @@ def test_the_table_of_codes_names_the_questions_whose_headers_name_the_code() ->
     assert list(rows) == list(questions.questions_by_code())
     assert named <= rows.keys()
     assert re.findall(r"\[`(\w+)`\]", rows["insufficient_scope"]) == ["scope_misuse"]
+
+
+def test_every_code_of_the_catalogue_has_its_question() -> None:
+    assert [code for code, names in questions.questions_by_code().items() if not names] == []

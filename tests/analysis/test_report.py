@@ -140,6 +140,8 @@ def test_the_numbers_of_the_rules_are_those_of_the_sections(night: Path, facts_o
         "retry_storms": 0,
         "rejects": 0,
         "findings": 1,
+        "what_changed": 0,
+        "platform_incidents": 0,
         "credit_outages": 0,
         "approval_dwell": 0,
         "rejected_keys": 0,
