@@ -39,7 +39,9 @@ def contract_drift(stage: Stage) -> None:
         route = f"{endpoint.method} {endpoint.route}"
         stage.plant(f"{way} of {code}", "contract_drift", verdict, window=window, codes=codes, route=route)
     # Faults of DNC and limits of LIST_MESSAGES are too rare on ordinary days to be seen.
-    stage.sim.api.outages.append(Outage(stage.between(3, "09:00", "09:30"), DNC, 0.7))
+    lists_fail = stage.between(3, "09:00", "09:30")
+    stage.sim.api.outages.append(Outage(lists_fail, DNC, 0.7))
+    stage.plant("lists fail", "platform_incidents", "platform fault", window=lists_fail, route=f"GET {DNC.route}")
     reader = stage.customer("reads_the_do_not_contact_list", "suppress-sync/1.1")
     stage.play(every(rng, stage.window, 2 * MINUTE, jitter_ms=MINUTE), asking(reader, DNC))
     lister = limited(stage.customer("lists_too_fast", "inbox-view/2.0"), 20)

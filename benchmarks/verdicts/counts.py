@@ -13,16 +13,13 @@ from typing import Any, Final
 
 import duckdb
 
+import analysis
 from benchmarks.verdicts.true_requests import TrueRequests
 
-FUTILE: Final = """
+# `retry_discipline` judges what follows rate_limited; what else was told to wait is known by its Idempotency-Key.
+EARLY_ELSEWHERE: Final = """
     FROM attempts(NULL, NULL, NULL, NULL, NULL)
-    INNER JOIN catalogue ON catalogue.code = failed_code
-    WHERE gap_s IS NOT NULL AND NOT catalogue.is_retryable AND failed_code <> 'internal_error'
-"""
-EARLY: Final = """
-    FROM attempts(NULL, NULL, NULL, NULL, NULL)
-    WHERE gap_s IS NOT NULL AND gap_s < failed_retry_after_s
+    WHERE gap_s < failed_retry_after_s AND intent_confidence = 'high' AND failed_code <> 'rate_limited'
 """
 STORMS: Final = """
     FROM runs(NULL, NULL, NULL, NULL, NULL, 1)
@@ -71,8 +68,11 @@ def retries(con: duckdb.DuckDBPyConnection, true: TrueRequests) -> Iterator[Coun
     retryable = {code for (code,) in con.execute("SELECT code FROM catalogue WHERE is_retryable").fetchall()}
     early = [r for r in true.retries if r.earlier.retry_after is not None and r.gap_s < r.earlier.retry_after]
     futile = [r for r in true.retries if r.earlier.code and r.earlier.code not in retryable | {"internal_error"}]
-    yield Count("retries before Retry-After", len(early), _one(con, f"SELECT count(*) {EARLY}"))
-    yield Count("retries of non-retryable codes", len(futile), _one(con, f"SELECT count(*) {FUTILE}"))
+    unnamed = sum(not retry.later.request_id for retry in (*early, *futile))
+    found_early, found_futile = _misused(con)
+    note = f"{unnamed} of both were answered by the gateway, which does not name the key" if unnamed else ""
+    yield Count("retries before Retry-After", len(early), found_early, note)
+    yield Count("retries of non-retryable codes", len(futile), found_futile, note)
 
 
 def storms(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Count]:
@@ -88,16 +88,16 @@ def storms(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Count]:
         sum(key[3] * count for key, count in told.items()),
         sum(key[3] * count for key, count in runs.items()),
     )
-    yield Count(
-        "retries before Retry-After, by its summary",
-        summary["retries"]["before_retry_after_elapsed"],
-        _one(con, f"SELECT count(*) {EARLY}"),
-    )
-    yield Count(
-        "retries of non-retryable codes, by its summary",
-        summary["retries"]["of_non_retryable"],
-        _one(con, f"SELECT count(*) {FUTILE}"),
-    )
+    early, futile = _misused(con)
+    yield Count("retries before Retry-After, by its summary", summary["retries"]["before_retry_after_elapsed"], early)
+    yield Count("retries of non-retryable codes, by its summary", summary["retries"]["of_non_retryable"], futile)
+
+
+def _misused(con: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Retries that came too early, and those that no answer could change."""
+    manners = analysis.answer(con, "retry_discipline").to_arrow_table().to_pylist()
+    early = sum(row["retried_too_early"] for row in manners) + _one(con, f"SELECT count(*) {EARLY_ELSEWHERE}")
+    return early, sum(row["futile_repeats"] for row in manners)
 
 
 def _unreadable(con: duckdb.DuckDBPyConnection, name: str) -> str:
@@ -111,7 +111,8 @@ def _unreadable(con: duckdb.DuckDBPyConnection, name: str) -> str:
         GROUP BY body_state ORDER BY body_state
         """
     ).fetchall()
-    return "without a code that can be read: " + ", ".join(f"{count} {state}" for state, count in states)
+    unread = ", ".join(f"{count} with a {state} body" for state, count in states)
+    return f"without a code: {unread}" if unread else ""
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str) -> int:

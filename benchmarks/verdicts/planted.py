@@ -20,6 +20,7 @@ TOLD_OF_EVERYBODY: Final = frozenset({"retry_discipline", "what_changed"})
 # What a question says in other words, by the name or the verdict of the incident.
 WORDS: Final[Mapping[tuple[str, str], str]] = {
     ("approval_dwell", "approved on monday"): "approved",
+    ("platform_incidents", "gateway 502"): "platform fault",
     ("keyless_callers", "misconfigured"): "misconfigured integration",
     ("validation_fields", "to[] must be a string since 3.0.0"): "since version",
 }
@@ -101,6 +102,8 @@ def subjects(incident: Mapping[str, Any]) -> list[str]:
     """Whom the question should name: organisations, or else the keys or, without one, the addresses."""
     if incident["name"] in MATTERS:
         return [MATTERS[incident["name"]]]
+    if incident["question"] == "platform_incidents":
+        return ["platform"]
     if incident["question"] == "contract_drift":
         return [" ".join([*incident["codes"], incident["route"]])]
     if SUBJECTS.get(incident["question"]) == "org":

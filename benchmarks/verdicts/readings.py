@@ -72,6 +72,11 @@ def manners(row: Row) -> Iterable[str | None]:
     return [*verdicts, row["backoff"], "lockstep" if row["is_lockstep"] else None]
 
 
+def incident(row: Row) -> Iterable[str | None]:
+    """One word for every incident: when it was is what counts."""
+    return ("platform fault",) if row["verdict"] == "platform" else (row["verdict"],)
+
+
 def direction(row: Row) -> Iterable[str | None]:
     """Whether there are more errors than before, or fewer."""
     return ({"NEW": "more", "RETURNED": "more", "UP": "more", "DOWN": "fewer", "GONE": "fewer"}.get(row["kind"]),)
@@ -103,6 +108,7 @@ READINGS: Final[Mapping[str, Reading]] = {
     "scope_misuse": Reading(column("verdict"), ("caller",), "first_seen", "last_seen", "403"),
     "retry_discipline": Reading(manners, ("name",), "", "", "60 s"),
     "retry_storms": Reading(constant("storm", where="culprit"), ("culprit",), "started_at", "ended_at", "60 s"),
+    "platform_incidents": Reading(incident, ("verdict",), "started_at", "ended_at", "yesterday"),
     "rate_limit_causes": Reading(column("cause"), ("caller",), "started_at", "ended_at", "60 s"),
     "rate_limit_hot_spots": Reading(limited_per, ("caller",), "first_seen", "last_seen", "60 s"),
     "approval_dwell": Reading(
