@@ -40,8 +40,8 @@ REQUEST_COLUMNS: Final = (
         "key_hash",
         pa.string(),
         "",
-        "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented; placeholder- before it where it "
-        "was no key but a name or an example of one: YOUR_API_KEY",
+        "keyed fingerprint (HMAC-SHA-256, 16 hex digits) of the key that was presented; placeholder- before it where "
+        "it was no key but a name or an example of one: YOUR_API_KEY",
     ),
     Column("client_ip", pa.string(), "", "address of the client as the gateway saw it"),
     Column("user_agent", pa.string(), "", "User-Agent of the client, redacted"),
