@@ -66,13 +66,19 @@ def counts(con: duckdb.DuckDBPyConnection, true: TrueRequests) -> Iterator[Count
 def retries(con: duckdb.DuckDBPyConnection, true: TrueRequests) -> Iterator[Count]:
     """Retries before Retry-After had passed, and of codes that no retry helps."""
     retryable = {code for (code,) in con.execute("SELECT code FROM catalogue WHERE is_retryable").fetchall()}
-    early = [r for r in true.retries if r.earlier.retry_after is not None and r.gap_s < r.earlier.retry_after]
+    early = [
+        r for r in true.retries if r.earlier.code == "rate_limited" and r.gap_s < (r.earlier.retry_after or 0) - 0.25
+    ]
     futile = [r for r in true.retries if r.earlier.code and r.earlier.code not in retryable | {"internal_error"}]
-    unnamed = sum(not retry.later.request_id for retry in (*early, *futile))
-    found_early, found_futile = _misused(con)
-    note = f"{unnamed} of both were answered by the gateway, which does not name the key" if unnamed else ""
-    yield Count("retries before Retry-After", len(early), found_early, note)
-    yield Count("retries of non-retryable codes", len(futile), found_futile, note)
+    manners = analysis.answer(con, "retry_discipline").to_arrow_table().to_pylist()
+    for name, retries_of_it, column in (
+        ("retries of rate_limited before Retry-After", early, "retried_too_early"),
+        ("retries of non-retryable codes", futile, "futile_repeats"),
+    ):
+        keyless = sum(not retry.earlier.idempotency_key for retry in retries_of_it)
+        unnamed = sum(not retry.later.request_id for retry in retries_of_it)
+        note = f"{keyless} without an Idempotency-Key, {unnamed} of which the gateway's own answer names no key"
+        yield Count(name, len(retries_of_it), sum(row[column] for row in manners), note)
 
 
 def storms(con: duckdb.DuckDBPyConnection, folder: Path) -> Iterator[Count]:
