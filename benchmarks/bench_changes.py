@@ -19,7 +19,7 @@ import pyarrow as pa
 import analysis
 from analysis.lake import DEFAULT_CATALOGUE, read_catalogue
 from benchmarks.error_days import FIRST_DAY, LEVELS, Change, World
-from ingest.schema import PARTITION_COLUMNS, REJECTS, REQUESTS, SOURCES, arrow_schema
+from ingest.schema import DAILY, PARTITION_COLUMNS, REJECTS, REQUESTS, SOURCES, arrow_schema
 
 FACTORS: Final = (3.0, 1 / 3)
 _CELL: Final = ("code", "method", "route", "org_id", "key")
@@ -43,6 +43,7 @@ def connection() -> duckdb.DuckDBPyConnection:
     of_catalogue = [("is_known_code", pa.bool_()), ("is_retryable", pa.bool_()), ("category", pa.string())]
     tables = {
         "requests": pa.schema([*partition, *REQUESTS, *derived]).empty_table(),
+        "daily_successes": pa.schema([*partition, *DAILY, derived[0]]).empty_table(),
         "errors": pa.schema([*partition, *REQUESTS, *derived, *of_catalogue, ("owner", pa.string())]).empty_table(),
         "rejects": pa.schema([*partition, *REJECTS]).empty_table(),
         "sources": pa.schema([*partition, *SOURCES]).empty_table(),
