@@ -35,6 +35,8 @@ _LEAST_ERRORS: Final = 5
 _LEAST_OTHERS: Final = 20
 # Where so many ids are tried, each once or twice, ids may be counted up: no sign of a misspelt route.
 _LEAST_TRIED: Final = 8
+_LEAST_WAIT_S: Final = 60
+_LEAST_OUTAGE_S: Final = 600
 _NOT_ENOUGH: Final = "not enough data"
 _BACK_OFF: Final = "Nothing is wrong with the requests; failed ones may be tried again with exponential backoff."
 
@@ -181,10 +183,10 @@ def _missing_scope(row: Row) -> Play:
 
 
 def _not_found(row: Row) -> Play:
-    missed, ids, own = row["route_errors"], row["route_paths"], row["own_ids"]
+    missed, ids, own = row["route_errors"], row["ids"], row["own_ids"]
     of_ids = f"{missed:,} not found on {row['route']}, {ids:,} different {'ids' if row['names_object'] else 'paths'}"
     if missed < 10:
-        return Play(_NOT_ENOUGH, of_ids)
+        return Play(_NOT_ENOUGH, f"{missed:,} not found on {row['route']}, fewer than 10")
     are_many_ids = row["names_object"] and ids >= _LEAST_TRIED and 2 * ids >= missed
     is_unknown_route = row["anybodys_successes"] == 0 and (row["route_callers"] <= 2 or not row["is_keyed"])
     if is_unknown_route and not are_many_ids:
@@ -234,33 +236,32 @@ def _keys(row: Row) -> str:
 
 
 def _approval_required(row: Row) -> Play:
-    state, refused = row["state"], f"{row['errors']:,} sends refused"
-    if state is None or state == _NOT_ENOUGH:
-        return Play(_NOT_ENOUGH, refused)
-    if not row["is_open"]:
-        return Play(
-            "approved since",
-            f"{refused}, sends pass since {_moment(row['passed_at'])}",
-            f"Sends pass since {_moment(row['passed_at'])}.",
-            "Send again what was refused, if it is still wanted.",
-            "client",
-        )
-    if state == "withdrawn":
+    refused = f"{row['errors']:,} sends refused"
+    if row["passed_at"] is not None:
+        is_blip = row["has_passed_before"] and row["refused_s"] < _LEAST_WAIT_S
+        return Play(_NOT_ENOUGH, refused) if is_blip else _passes_again(row, "approved since")
+    if row["has_passed_before"]:
         means = "Sends passed before; the approval seems to have been withdrawn."
         return Play("approval withdrawn", f"{refused}, sends passed before", means)
     return Play("not approved yet", f"{refused}, none ever passed", "No send of the organisation has ever passed.")
 
 
 def _insufficient_credits(row: Row) -> Play:
-    state, refused = row["state"], f"{row['errors']:,} sends refused"
-    if state is None or state == _NOT_ENOUGH:
-        return Play(_NOT_ENOUGH, refused)
-    if row["is_open"]:
+    refused = f"{row['errors']:,} sends refused"
+    if row["passed_at"] is None:
         return Play("out of credits", f"{refused}, none passed since", "No send has passed since the last refusal.")
+    is_one = row["idempotency_keys"] == 1 and row["errors_with_key"] == row["errors"]
+    if is_one and row["refused_s"] < _LEAST_OUTAGE_S:
+        return Play(_NOT_ENOUGH, f"{refused}, all the same one")
+    return _passes_again(row, "topped up since")
+
+
+def _passes_again(row: Row, branch: str) -> Play:
+    latest = _moment(row["passed_at"])
     return Play(
-        "topped up since",
-        f"{refused}, sends pass since {_moment(row['passed_at'])}",
-        f"Sends pass again since {_moment(row['passed_at'])}.",
+        branch,
+        f"{row['errors']:,} sends refused, sends passed after the last of them, the latest at {latest}",
+        f"Sends pass again, the latest at {latest}.",
         "Send again what was refused, if it is still wanted.",
         "client",
     )
@@ -315,7 +316,7 @@ def _platform_fault(row: Row) -> Play:
         return Play(
             "platform fault for many",
             f"{_part(row['shared_errors'], row['errors'])} in minutes in which others met the same, up to "
-            f"{row['accounts']:,} customers at a time",
+            f"{row['accounts_at_once']:,} customers at a time",
             "Other customers met the same error on the same route in the same minutes.",
             _BACK_OFF,
             "platform",

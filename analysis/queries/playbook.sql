@@ -29,11 +29,15 @@ CREATE OR REPLACE MACRO playbook(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_code := NULL, for_route := NULL,
     min_errors := 5
 ) AS TABLE
+-- Of the wide columns only what the codes need that are told by them.
 WITH all_failures AS (
     SELECT
         coalesce(code, gateway_reason, status::VARCHAR) AS answer,
-        code, status, org_id, caller, method, route, path, ts, request_id, message, details, retry_after_s,
-        recipient_hash, idempotency_hash, latency_ms, key_id, key_hash
+        code, status, org_id, caller, method, route, ts, request_id, retry_after_s,
+        recipient_hash, idempotency_hash, latency_ms, key_id, key_hash,
+        CASE WHEN code = 'not_found' THEN path END AS path,
+        CASE WHEN code = 'invalid_api_key' THEN message END AS message,
+        CASE WHEN code = 'validation_failed' THEN details END AS details
     FROM requests
     WHERE kind = 'error'
       AND (since IS NULL OR (day >= since::TIMESTAMP::DATE AND ts >= utc_moment(since)))
@@ -49,6 +53,7 @@ cells AS (
         bool_or(key_id IS NOT NULL) AS has_key_id,
         bool_or(key_id IS NOT NULL OR key_hash IS NOT NULL) AS is_keyed,
         count(DISTINCT idempotency_hash) AS idempotency_keys,
+        count(idempotency_hash) AS errors_with_key,
         row_number() OVER (
             ORDER BY count(*) DESC, answer, org_id NULLS LAST, caller NULLS LAST
         ) AS cell
@@ -87,7 +92,7 @@ examples AS (
 ),
 places AS (
     SELECT
-        cell, org_id, caller, method, route, errors, first_seen, last_seen, paths,
+        cell, org_id, caller, method, route, errors, first_seen, last_seen,
         row_number() OVER (PARTITION BY cell ORDER BY errors DESC, route NULLS LAST, method NULLS LAST) AS place,
         row_number() OVER (PARTITION BY cell ORDER BY last_seen DESC, route NULLS LAST, method NULLS LAST) AS recency
     FROM (
@@ -95,8 +100,7 @@ places AS (
             cell, org_id, caller, method, route,
             count(*) AS errors,
             min(ts) AS first_seen,
-            max(ts) AS last_seen,
-            count(DISTINCT path) AS paths
+            max(ts) AS last_seen
         FROM failures
         GROUP BY ALL
     )
@@ -156,7 +160,6 @@ place_totals AS (
         max(places.method) FILTER (WHERE places.place = 1) AS method,
         max(places.route) FILTER (WHERE places.place = 1) AS route,
         max(places.errors) FILTER (WHERE places.place = 1) AS route_errors,
-        max(places.paths) FILTER (WHERE places.place = 1) AS route_paths,
         max(asked.requests) FILTER (WHERE places.place = 1) AS route_requests,
         max(asked.successes) FILTER (WHERE places.place = 1) AS route_successes,
         max(ever.last_success) FILTER (WHERE places.place = 1) AS route_last_success,
@@ -264,14 +267,14 @@ sought_ids AS (
         AND places.method IS NOT DISTINCT FROM failures.method
         AND places.route = failures.route
     WHERE failures.code = 'not_found'
-      AND names_object(failures.route)
+      AND places.errors >= 10
     GROUP BY ALL
 ),
 reached_ids AS (
     SELECT method, route, path, org_id, caller, min(ts) AS first_success
     FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND route IN (SELECT route FROM sought_ids)
+      AND route IN (SELECT route FROM sought_ids WHERE names_object(route))
       AND path IN (SELECT path FROM sought_ids)
     GROUP BY ALL
 ),
@@ -288,6 +291,11 @@ own_ids AS (
           AND reached_ids.first_success < sought_ids.last_not_found
         GROUP BY ALL
     )
+    GROUP BY ALL
+),
+ids AS (
+    SELECT cell, count(*) AS ids
+    FROM sought_ids
     GROUP BY ALL
 ),
 -- validation_fields
@@ -410,18 +418,48 @@ shared_faults AS (
       AND fault_minutes.accounts >= 3
     GROUP BY ALL
 ),
--- approval_dwell and credit_outages: the latest wait or outage of the account.
-account_states AS (
+-- approval_dwell and credit_outages: did sends of the account pass before its first refusal, or after its last? Sends are
+-- what goes to a method and route on which anybody is so refused.
+account_refusals AS (
     SELECT
-        'approval_required' AS answer, org_id, caller, state, is_still_refused AS is_open,
-        approved_at AS passed_at,
-        row_number() OVER (PARTITION BY org_id, caller ORDER BY first_refused_at DESC) AS recency
-    FROM approval_dwell(until := until)
-    UNION ALL
+        code AS answer, org_id,
+        CASE WHEN org_id IS NULL THEN caller END AS lone_caller,
+        min(ts) AS first_refused_at,
+        max(ts) AS last_refused_at
+    FROM all_failures
+    WHERE code IN ('approval_required', 'insufficient_credits')
+    GROUP BY ALL
+),
+guarded_routes AS (
+    SELECT DISTINCT code AS answer, method, route
+    FROM all_failures
+    WHERE code IN ('approval_required', 'insufficient_credits')
+),
+account_passes AS (
     SELECT
-        'insufficient_credits' AS answer, org_id, caller, verdict AS state, is_open, ended_at AS passed_at,
-        row_number() OVER (PARTITION BY org_id, caller ORDER BY started_at DESC) AS recency
-    FROM credit_outages(until := until)
+        guarded_routes.answer, ever.org_id,
+        CASE WHEN ever.org_id IS NULL THEN ever.caller END AS lone_caller,
+        min(ever.first_success) AS first_passed_at,
+        max(ever.last_success) AS last_passed_at
+    FROM ever
+    INNER JOIN guarded_routes
+        ON guarded_routes.method IS NOT DISTINCT FROM ever.method
+        AND guarded_routes.route IS NOT DISTINCT FROM ever.route
+    GROUP BY ALL
+),
+accounts AS (
+    SELECT
+        account_refusals.answer, account_refusals.org_id, account_refusals.lone_caller,
+        account_refusals.first_refused_at, account_refusals.last_refused_at,
+        coalesce(account_passes.first_passed_at < account_refusals.first_refused_at, false) AS has_passed_before,
+        CASE WHEN account_passes.last_passed_at > account_refusals.last_refused_at
+            THEN account_passes.last_passed_at
+        END AS passed_at
+    FROM account_refusals
+    LEFT JOIN account_passes
+        ON account_passes.answer = account_refusals.answer
+        AND account_passes.org_id IS NOT DISTINCT FROM account_refusals.org_id
+        AND account_passes.lone_caller IS NOT DISTINCT FROM account_refusals.lone_caller
 )
 SELECT
     cells.answer AS code,
@@ -435,13 +473,14 @@ SELECT
     cells.status,
     cells.is_keyed,
     cells.idempotency_keys,
+    cells.errors_with_key,
     catalogue.owner,
     catalogue.client_action,
     place_totals.routes,
     concat_ws(' ', place_totals.method, place_totals.route) AS route,
     names_object(place_totals.route) AS names_object,
     place_totals.route_errors,
-    place_totals.route_paths,
+    coalesce(ids.ids, 0) AS ids,
     coalesce(place_totals.route_requests, place_totals.route_errors)::BIGINT AS route_requests,
     coalesce(place_totals.route_successes, 0)::BIGINT AS route_successes,
     place_totals.route_last_success,
@@ -471,10 +510,10 @@ SELECT
     coalesce(recipients.known, 0) AS known,
     coalesce(recipients.recipients, 0) AS recipients,
     coalesce(shared_faults.shared_errors, 0) AS shared_errors,
-    coalesce(shared_faults.accounts, 0) AS accounts,
-    account_states.state,
-    account_states.is_open,
-    account_states.passed_at,
+    coalesce(shared_faults.accounts, 0) AS accounts_at_once,
+    accounts.has_passed_before,
+    accounts.passed_at,
+    (epoch_us(accounts.last_refused_at) - epoch_us(accounts.first_refused_at)) / 1e6 AS refused_s,
     examples.example_request_ids
 FROM cells
 INNER JOIN place_totals ON place_totals.cell = cells.cell
@@ -487,15 +526,15 @@ LEFT JOIN personal_keys ON personal_keys.cell = cells.cell
 LEFT JOIN siblings ON siblings.cell = cells.cell
 LEFT JOIN refused_routes ON refused_routes.caller = cells.caller
 LEFT JOIN presented ON presented.cell = cells.cell
+LEFT JOIN ids ON ids.cell = cells.cell
 LEFT JOIN own_ids ON own_ids.cell = cells.cell
 LEFT JOIN fields ON fields.cell = cells.cell
 LEFT JOIN bursts ON bursts.cell = cells.cell
 LEFT JOIN waits ON waits.cell = cells.cell
 LEFT JOIN recipients ON recipients.cell = cells.cell
 LEFT JOIN shared_faults ON shared_faults.cell = cells.cell
-LEFT JOIN account_states
-    ON account_states.answer = cells.answer
-    AND account_states.recency = 1
-    AND account_states.org_id IS NOT DISTINCT FROM cells.org_id
-    AND (cells.org_id IS NOT NULL OR account_states.caller IS NOT DISTINCT FROM cells.caller)
+LEFT JOIN accounts
+    ON accounts.answer = cells.answer
+    AND accounts.org_id IS NOT DISTINCT FROM cells.org_id
+    AND (cells.org_id IS NOT NULL OR accounts.lone_caller = cells.caller)
 ORDER BY cells.errors DESC, cells.answer, cells.org_id NULLS LAST, cells.caller NULLS LAST;
