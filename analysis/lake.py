@@ -11,8 +11,10 @@ import tomllib
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import unquote
 
@@ -102,7 +104,7 @@ def connect(
     """
     files = snapshot_files(lake)
     catalogue = catalogue_of(lake, catalog)
-    con = duckdb.connect()
+    con = duckdb.connect(config={"temp_directory": _spill_folder().name})
     con.execute("SET GLOBAL TimeZone = 'UTC'")
     _fill(con, files, catalogue, orgs)
     return con
@@ -214,6 +216,12 @@ def read_catalogue(path: Path) -> pa.Table:
         line = min(reader.line_num + 1, text.count("\n") + 1)
         raise BadInput(f"{path}:{line}: not valid CSV ({error}); quote fields that hold commas or quotes") from error
     return _typed(entries.values())
+
+
+@cache
+def _spill_folder() -> TemporaryDirectory[str]:
+    """Where rows go that do not fit in memory, for nobody else to read; DuckDB's default is the folder one is in."""
+    return TemporaryDirectory(prefix="errata-")
 
 
 def _fill(

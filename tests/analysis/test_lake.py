@@ -400,3 +400,12 @@ def test_a_corrupt_file_that_duckdb_does_not_name_is_damage_too(write_lake: Writ
 
     with pytest.raises(LakeDamaged, match="a data file of the lake is corrupt"):
         analysis.answer(con, "errors_by_code")
+
+
+def test_rows_that_do_not_fit_in_memory_lie_where_nobody_else_reads_them(write_lake: WriteLake) -> None:
+    con = analysis.connect(write_lake([{}]))
+
+    ((folder,),) = con.execute("SELECT current_setting('temp_directory')").fetchall()
+
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert Path.cwd() not in Path(folder).parents
