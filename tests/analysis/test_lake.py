@@ -14,6 +14,7 @@ import analysis
 from analysis.lake import DEFAULT_CATALOGUE, VIEWS, read_catalogue, snapshot_files
 from ingest.schema import (
     CATALOGUE_COLUMNS,
+    DAILY,
     PARTITION_COLUMNS,
     REJECTS,
     REQUESTS,
@@ -30,6 +31,7 @@ OF_REQUESTS: Final = [*PARTITION, *REQUESTS.names, "caller", "is_error"]
 COLUMNS: Final = {
     "requests": OF_REQUESTS,
     "errors": [*OF_REQUESTS, "is_known_code", "is_retryable", "category", "owner"],
+    "daily_successes": [*PARTITION, *DAILY.names, "caller"],
     "rejects": [*PARTITION, *REJECTS.names],
     "sources": [*PARTITION, *SOURCES.names],
     "catalogue": [column.name for column in CATALOGUE_COLUMNS],
