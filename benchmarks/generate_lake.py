@@ -23,6 +23,7 @@ import pyarrow as pa
 import analysis
 from analysis.lake import DEFAULT_CATALOGUE, read_catalogue
 from ingest import lake as lakes
+from ingest.maintain import ORDERS
 from ingest.schema import REQUESTS, SOURCES, table_path
 from ingest.writer import DataFile, Writer
 
@@ -194,7 +195,7 @@ _OF_KIND: Final = """
 SELECT * EXCLUDE (kind), '{source_id}' AS source_id, rowid + 1 AS line
 FROM day_rows
 WHERE kind = '{kind}'
-ORDER BY rowid
+ORDER BY {order}
 """
 
 
@@ -215,7 +216,7 @@ def write_day(lake: Path, day: date, number: int, requests: int) -> tuple[list[D
     con.execute(_DAY.format(**sizes, midnight=int(midnight.timestamp()) * 1_000_000))
     writer = Writer(table_path(lake), day)
     for kind in ("ok", "error"):
-        rows = con.sql(_OF_KIND.format(source_id=fingerprint[:16], kind=kind))
+        rows = con.sql(_OF_KIND.format(source_id=fingerprint[:16], kind=kind, order=ORDERS[kind]))
         for batch in rows.to_arrow_reader(_ROWS_A_BATCH):
             writer.add_again(kind, day, pa.table(batch).select(REQUESTS.names).cast(REQUESTS))
     told = "SELECT count(*), count(*) FILTER (kind = 'error'), epoch_us(min(ts)), epoch_us(max(ts)) FROM day_rows"

@@ -10,12 +10,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from deltalake.exceptions import DeltaError
 
 from ingest import lake as lakes
@@ -30,7 +32,13 @@ _SMALL_BYTES: Final = _GOOD_BYTES // 4
 _FEW: Final = 4
 _MANY: Final = 64
 _ROWS_A_BATCH: Final = 1 << 16
-ORDERS: Final = {"ok": "ts, line", "error": "ts, line", "reject": "source_id, line", "source": "ingested_at, source_id"}
+ORDERS: Final = {
+    "ok": "key_id, key_hash, client_ip, ts, line",
+    "error": "ts, line",
+    "reject": "source_id, line",
+    "source": "ingested_at, source_id",
+}
+"""What lies together in the files of a day: of successes those of a caller, of which questions want one or few."""
 _NAMES: Final = {"ok": "successes", "error": "errors", "reject": "rejects", "source": "ledger steps"}
 
 
@@ -52,7 +60,7 @@ def maintain(lake: Path, retention: Retention, now: datetime, *, grace_hours: in
     once. The caller holds the writer lock. Raises NotWritten and LakeDamaged.
     """
     yield from _expire(lake, retention, now.date())
-    yield from _compact(lake)
+    yield from _compact(lake, now.date())
     with lakes.writes(lake), suppress(DeltaError):  # the log is whole without it
         lakes.checkpoint(lake)
     yield from remove_files(lake, grace_hours)
@@ -80,16 +88,31 @@ def rows_by_source(files: list[Path]) -> Counter[str]:
         return Counter(dict(con.execute(counted, {"files": [str(path) for path in files]}).fetchall()))
 
 
-def _compact(lake: Path) -> Iterator[str]:
-    sizes: dict[tuple[str, date], list[int]] = {}
+def _compact(lake: Path, today: date) -> Iterator[str]:
+    files: dict[tuple[str, date], dict[Path, int]] = {}
     table = lakes.open_table(lake)
     for kind in ORDERS:
         for path in lakes.paths_of(table, kind):
-            sizes.setdefault((kind, lakes.day_of(path)), []).append(_size(path))
-    for (kind, day), of_day in sizes.items():
-        if is_worth_compacting(of_day):
-            files = compact_day(lake, kind, day)
-            yield f"{_NAMES[kind]} of {day}: {len(of_day):,} files became {files:,}"
+            files.setdefault((kind, lakes.day_of(path)), {})[path] = _size(path)
+    for (kind, day), sizes in files.items():
+        is_over = kind == "ok" and day < today
+        if is_worth_compacting(list(sizes.values())) or (is_over and _are_worth_sorting(sizes)):
+            left = compact_day(lake, kind, day)
+            yield f"{_NAMES[kind]} of {day}: {len(sizes):,} files became {left:,}"
+
+
+def _are_worth_sorting(successes: dict[Path, int]) -> bool:
+    """Whether there is a large file, given with its size in bytes, that does not lie in the order of its callers."""
+    return any(size >= _SMALL_BYTES and not _is_sorted(path) for path, size in successes.items())
+
+
+def _is_sorted(path: Path) -> bool:
+    """Whether each row group's keys come after those of the one before."""
+    metadata = pq.read_metadata(path)
+    column = metadata.schema.names.index("key_id")
+    groups = (metadata.row_group(number).column(column).statistics for number in range(metadata.num_row_groups))
+    spans = [(keys.min, keys.max) for keys in groups if keys is not None and keys.has_min_max]
+    return all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 def _size(path: Path) -> int:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -389,3 +390,18 @@ def test_a_folder_that_was_made_for_a_lake_keeps_its_mode(fill: Fill, tmp_path: 
     (tmp_path / "lake").chmod(0o750)
 
     assert stat.S_IMODE(fill(NEW).stat().st_mode) == 0o750
+
+
+def test_a_row_group_tells_which_request_ids_it_does_not_have(fill: Fill) -> None:
+    lake = fill(NEW)
+
+    for path in table_path(lake).rglob("kind=ok/*/*.parquet"):
+        ids = {id_ for id_ in pq.read_table(path, columns=["request_id"])["request_id"].to_pylist() if id_}
+        looked_up = [*ids, *(f"req_other_{n}" for n in range(100))]
+        with duckdb.connect() as con:
+            sql = "SELECT bloom_filter_excludes FROM parquet_bloom_probe($file, 'request_id', $id)"
+            passed = [
+                id_ for id_ in looked_up if con.execute(sql, {"file": str(path), "id": id_}).fetchall() == [(False,)]
+            ]
+        assert ids <= {*passed}
+        assert len(passed) < len(ids) + 30

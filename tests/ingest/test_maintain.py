@@ -218,16 +218,46 @@ def test_a_compaction_that_fails_leaves_the_lake_as_it_was(lake: Path, monkeypat
     assert (held(lake), on_disk(lake)) == (before, there)
 
 
-def test_a_compacted_day_has_its_rows_in_the_order_of_time(lake: Path) -> None:
-    with lakes.writing(lake):
-        maintain.compact_day(lake, "ok", date(2026, 11, 24))
+def order(lake: Path, kind: str, day: str) -> list[tuple[str, str]]:
+    """Key and request id of the rows of a kind and day as they lie in its files."""
+    sql = "SELECT key_id, request_id FROM requests WHERE kind = $kind AND day = $day"
+    return analysis.connect(lake).execute(sql, {"kind": kind, "day": day}).fetchall()
 
-    con = analysis.connect(lake)
-    times = [
-        ts
-        for (ts,) in con.execute(
-            "SELECT epoch_us(ts) FROM requests WHERE kind = 'ok' AND day = '2026-11-24'"
-        ).fetchall()
+
+def test_a_compacted_day_has_its_errors_in_the_order_of_time_and_its_successes_by_caller(tmp_path: Path) -> None:
+    keys = ("key_2", "key_1", "key_2", "key_1")
+    lines = [json_line(request_id=f"ok_{n}", key_id=key, msec=SECOND + n) for n, key in enumerate(keys)]
+    lines += [error_line("x", 400, key_id=key, msec=SECOND - n) for n, key in enumerate(keys)]
+    added(tmp_path, "a.log", lines)
+
+    with lakes.writing(tmp_path / "lake"):
+        for kind in ("ok", "error"):
+            maintain.compact_day(tmp_path / "lake", kind, date(2026, 11, 23))
+
+    assert order(tmp_path / "lake", "ok", "2026-11-23") == [
+        ("key_1", "ok_1"),
+        ("key_1", "ok_3"),
+        ("key_2", "ok_0"),
+        ("key_2", "ok_2"),
     ]
-    assert times == sorted(times)
-    assert len(times) == 8
+    assert [key for key, _ in order(tmp_path / "lake", "error", "2026-11-23")] == list(reversed(keys))
+
+
+def test_a_large_day_is_put_in_the_order_of_its_callers_once_when_it_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.maintain._SMALL_BYTES", 1)
+    monkeypatch.setattr("ingest.writer._ROWS_A_GROUP", 1)
+    days = (NOW.timestamp() - DAY_S, NOW.timestamp())
+    added(
+        tmp_path,
+        "a.log",
+        [json_line(request_id=f"{n}", key_id=f"key_{n % 3}", msec=day - n) for day in days for n in range(6)],
+    )
+    before = held(tmp_path / "lake")
+
+    first, second = maintained(tmp_path / "lake"), maintained(tmp_path / "lake")
+
+    assert (first, second) == (["successes of 2026-11-24: 1 files became 1"], [])
+    assert [key for key, _ in order(tmp_path / "lake", "ok", "2026-11-24")] == sorted(f"key_{n % 3}" for n in range(6))
+    assert held(tmp_path / "lake") == before
