@@ -22,24 +22,24 @@ Row = dict[str, Any]
 _VERDICTS: Final = ("verdict", "cause", "state")
 _NOTHING: Final = frozenset({"not enough data", "occasional", "does not retry"})
 _SHOWN: Final = 15
-# Asked one after the other: errors are few and their ids have bloom filters, successes are many.
+# Asked one after the other: errors are few, ids have bloom filters, and successes are counted by day.
 _KINDS: Final = (
     ("request", "FROM errors WHERE request_id = $name"),
     ("caller", "FROM errors WHERE caller = $name"),
     ("organisation", "FROM errors WHERE org_id = $name"),
     ("request", "FROM requests WHERE kind = 'ok' AND request_id = $name"),
-    ("caller", "FROM requests WHERE kind = 'ok' AND (key_id = $name OR key_hash = $name OR client_ip = $name)"),
-    ("organisation", "FROM requests WHERE kind = 'ok' AND org_id = $name"),
+    ("caller", "FROM daily_successes WHERE key_id = $name OR key_hash = $name OR client_ip = $name"),
+    ("organisation", "FROM daily_successes WHERE org_id = $name"),
 )
 _TOTALS: Final = """
 SELECT
-    count(*) AS requests,
-    count(*) FILTER (WHERE is_error) AS errors,
-    min(ts) AS first_seen,
-    max(ts) AS last_seen,
+    coalesce(sum(requests), 0)::BIGINT AS requests,
+    coalesce(sum(requests) FILTER (WHERE is_error), 0)::BIGINT AS errors,
+    min(first_ts) AS first_seen,
+    max(last_ts) AS last_seen,
     list_sort(list(DISTINCT org_id) FILTER (WHERE org_id IS NOT NULL)) AS org_ids,
     count(DISTINCT caller) AS callers
-FROM requests_in_scope($since::TIMESTAMP, $until::TIMESTAMP, $org_id::VARCHAR, $caller::VARCHAR, NULL)
+FROM request_counts($since::TIMESTAMP, $until::TIMESTAMP, $org_id::VARCHAR, $caller::VARCHAR, NULL)
 """
 _CODES: Final = """
 SELECT
