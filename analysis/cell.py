@@ -29,12 +29,36 @@ _TITLES: Final = {
     "ended_at": "Ended",
     "culprit_share": "Its share",
 }
-_FRACTIONS: Final = frozenset({"rate", "share", "caller_success_rate", "culprit_share", "fault_rate"})
+_FRACTIONS: Final = frozenset(
+    {
+        "rate",
+        "share",
+        "caller_success_rate",
+        "culprit_share",
+        "fault_rate",
+        "error_share",
+        "intent_share",
+        "budget_left",
+    }
+)
 # A missing one of these is a row of its own, and said to be; elsewhere nothing is an empty cell.
 _WHO_OR_WHAT: Final = frozenset({"label", "org_id", "key", "caller", "method", "route", "culprit"})
 # The words of errata and of the catalogue: every other text came out of a log.
 _OWN_WORDS: Final = frozenset(
-    {"owner", "verdict", "severity", "limited_per", "reject_reasons", "kind", "state", "drift", "history", "grade"}
+    {
+        "owner",
+        "verdict",
+        "severity",
+        "limited_per",
+        "reject_reasons",
+        "kind",
+        "state",
+        "drift",
+        "history",
+        "grade",
+        "blame",
+        "alert",
+    }
 )
 # Beyond ten times as many, a percentage is no longer read as a multiple.
 _MOST_PERCENT: Final = 9.0
@@ -92,7 +116,7 @@ def percent(fraction: float | None) -> str:
     """A fraction in per cent with one digit after the point or, below 0.1 %, with two that count."""
     if fraction is None:
         return "unknown"
-    return f"{fraction:.1%}" if fraction >= 0.001 or fraction == 0 else f"{fraction * 100:.2g}%"
+    return f"{fraction:.1%}" if abs(fraction) >= 0.001 or fraction == 0 else f"{fraction * 100:.2g}%"
 
 
 def change(row: Mapping[str, Any]) -> str:

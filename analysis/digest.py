@@ -119,6 +119,20 @@ _MORNING: Final = (
         ("verdict", "route", "started_at", "ended_at", "faults", "fault_rate", "expected", "orgs_hit", "reasons"),
         "No more faults of the platform than usual.",
     ),
+    Topic(
+        "error_budget",
+        "Error budget",
+        ("alert", "is_burning", "window_h", "faults", "requests", "burn_rate", "threshold", "budget_left"),
+        "No requests to spend a budget on.",
+        is_whole=True,
+    ),
+    Topic(
+        "blame_split",
+        "Problems by whose they are",
+        ("blame", "intents", "intent_share", "errors", "error_share", "callers", "orgs", "code", "route"),
+        "No errors in this period.",
+        is_whole=True,
+    ),
 )
 _MISUSE: Final = (
     Topic(

@@ -26,16 +26,18 @@ class Notable:
 class Subject:
     """How a question's rows are told.
 
-    `word` is the column that says what was found, and `quiet` those of its words that are no news; a question without
-    one tells every row. `who` are the columns that name whom; `facts` those that say how much and since when.
+    `word` is the column that says what was found, and `quiet` those of its words that are no news; where `only` names a
+    column, a row is told where that is true. `who` are the columns that name whom; `facts` those that say how much and
+    since when.
     """
 
     question: str
     what: str
-    word: str | None
+    word: str
     who: tuple[str, ...]
     facts: tuple[str, ...] = ()
     quiet: frozenset[str] = frozenset()
+    only: str | None = None
 
 
 _NO_VERDICT: Final = "not enough data"
@@ -48,6 +50,22 @@ SUBJECTS: Final = (
         "verdict",
         ("method", "route"),
         ("faults", "fault_rate", "started_at", "ended_at", "orgs_hit", "top_customer"),
+    ),
+    Subject(
+        "error_budget",
+        "Error budget",
+        "alert",
+        (),
+        ("burn_rate", "threshold", "faults", "requests", "window_h"),
+        only="is_burning",
+    ),
+    Subject(
+        "blame_split",
+        "Whose fault",
+        "blame",
+        ("code", "method", "route"),
+        ("orgs", "started_at", "ended_at"),
+        frozenset({"client", "authorization", "pacing", "account", "recipient", "platform"}),
     ),
     Subject("retry_storms", "Retry storm", "severity", ("method", "route", "culprit"), ("requests", "started_at")),
     Subject(
@@ -116,19 +134,19 @@ def notable(answers: Mapping[str, Iterable[Row]]) -> tuple[Notable, ...]:
 
 def _told(subject: Subject, rows: Iterable[Row]) -> Iterator[Notable]:
     for row in rows:
-        word = row[subject.word] if subject.word else None
-        if word not in subject.quiet:
+        word = row[subject.word]
+        if word not in subject.quiet and (subject.only is None or row[subject.only]):
             who = [str(row[name]) for name in subject.who if row[name] is not None]
             # Two spellings of one list of names cannot be mistaken for each other: the parts are separated by NUL.
-            name = "\0".join([subject.question, word or "", *who])
+            name = "\0".join([subject.question, word, *who])
             identity = hashlib.sha256(name.encode()).hexdigest()[:16]
             yield Notable(subject.question, identity, row.get("sentence") or _sentence(subject, word, who, row))
 
 
-def _sentence(subject: Subject, word: str | None, who: Iterable[str], row: Row) -> str:
+def _sentence(subject: Subject, word: str, who: Iterable[str], row: Row) -> str:
     facts = [f"{name.replace('_', ' ')} {_fact(row[name])}" for name in subject.facts if row[name] is not None]
-    named = " ".join(who) or "(nobody named)"
-    return f"{subject.what}: {word}, {named}" + (f" ({', '.join(facts)})." if facts else ".")
+    named = ", ".join([word, *([" ".join(who)] if who else [])])
+    return f"{subject.what}: {named}" + (f" ({', '.join(facts)})." if facts else ".")
 
 
 def _fact(value: object) -> str:

@@ -35,8 +35,8 @@ A RULE is a number, one of > >= < <= = and a limit. The numbers are
   rate_limit_hot_spots, scope_misuse                                      (rows of the question)
   rejects                                                                 (lines that could not be read)
   findings                                                                (all that the report found)
-  what_changed, platform_incidents, credit_outages, approval_dwell, rejected_keys, retry_discipline,
-  blocked_resends, enumeration, contract_drift                            (findings of the question)
+  what_changed, platform_incidents, error_budget, blame_split, credit_outages, approval_dwell, rejected_keys,
+  retry_discipline, blocked_resends, enumeration, contract_drift          (findings of the question)
 
 \b
 Exit codes: 0 fine, 1 a rule holds, 2 wrong usage or unreadable input, 3 damaged lake."""

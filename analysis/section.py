@@ -55,9 +55,10 @@ class Section:
 
 def ask(con: duckdb.DuckDBPyConnection, topic: Topic, period: Period, *, options: tuple[str, ...], top: int) -> Section:
     """The answer about `period` with at most `top` rows, -1 for all. `options` say where `con` was connected to."""
-    zone = {"tz": period.tz} if "tz" in _parameters_of(topic.question) else {}
+    known = _parameters_of(topic.question)
+    given = {name: value for name, value in {**period.bounds, "tz": period.tz}.items() if name in known}
     with lake_errors():
-        table = analysis.answer(con, topic.question, **period.bounds, **zone).to_arrow_table()
+        table = analysis.answer(con, topic.question, **given).to_arrow_table()
     shown = table if topic.is_whole or top < 0 else table.slice(0, top)
     return Section(topic, tuple(shown.to_pylist()), table.num_rows, command(topic, period, options))
 
@@ -65,9 +66,10 @@ def ask(con: duckdb.DuckDBPyConnection, topic: Topic, period: Period, *, options
 def command(topic: Topic, period: Period, options: tuple[str, ...]) -> str:
     """The command line that answers the question about `period`, or about everything if it takes no period."""
     words = ["errata", "ask", topic.question]
-    if "since" in _parameters_of(topic.question):
-        words += ["--since", written(period.since), "--until", written(period.until)]
-        words += [] if period.tz == "UTC" else ["--tz", period.tz]
+    known = _parameters_of(topic.question)
+    words += ["--since", written(period.since)] if "since" in known else []
+    words += ["--until", written(period.until)] if "until" in known else []
+    words += ["--tz", period.tz] if "until" in known and period.tz != "UTC" else []
     return shlex.join([*words, *options])
 
 

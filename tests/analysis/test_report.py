@@ -139,9 +139,11 @@ def test_the_numbers_of_the_rules_are_those_of_the_sections(night: Path, facts_o
         "scope_misuse": 0,
         "retry_storms": 0,
         "rejects": 0,
-        "findings": 1,
+        "findings": 2,
         "what_changed": 0,
         "platform_incidents": 0,
+        "error_budget": 1,
+        "blame_split": 0,
         "credit_outages": 0,
         "approval_dwell": 0,
         "rejected_keys": 0,
@@ -377,14 +379,20 @@ def test_json_has_the_documented_shape(night: Path, facts_of: Facts) -> None:
     sections = document.pop("sections")
     values = document.pop("values")
     assert document == {
-        "found": "1 finding.",
+        "found": "2 findings.",
         "notable": [
+            {
+                "question": "error_budget",
+                "id": document["notable"][0]["id"],
+                "sentence": "Error budget: budget (burn rate 85.1, threshold 1.0, faults 4, requests 47, "
+                "window h 720.0).",
+            },
             {
                 "question": "contract_drift",
                 "id": "2b6eb9a613273a25",
                 "sentence": "Contract: unknown code, brand_new POST /v1/messages (errors 1, expected a code of the "
                 "catalogue, found brand_new).",
-            }
+            },
         ],
         "lake": str(night),
         "period": {
@@ -713,9 +721,9 @@ class _Page(HTMLParser):
 def test_a_report_tells_what_was_found_first(night: Path, facts_of: Facts) -> None:
     facts = facts_of(night)
 
-    assert [finding.question for finding in facts.notable] == ["contract_drift"]
+    assert [finding.question for finding in facts.notable] == ["error_budget", "contract_drift"]
     for text in (as_markdown(facts), as_html(facts)):
-        assert text.index("1 finding.") < text.index(facts.codes.topic.heading)
+        assert text.index("2 findings.") < text.index(facts.codes.topic.heading)
 
 
 def test_a_day_without_findings_says_so_in_a_line(write_lake: WriteLake, facts_of: Facts) -> None:
