@@ -16,16 +16,8 @@ RATES: Final = ("error_rate", "platform_error_rate", "rate_limited_rate", "clien
 COUNTS: Final = (
     *("requests", "errors", "platform_errors", "rate_limited", "client_errors", "unknown_codes"),
     *("rate_limit_hot_spots", "scope_misuse", "retry_storms", "rejects"),
-    *(
-        "findings",
-        "what_changed",
-        "platform_incidents",
-        "credit_outages",
-        "approval_dwell",
-        "rejected_keys",
-        "retry_discipline",
-    ),
-    *("blocked_resends", "enumeration", "contract_drift"),
+    *("findings", "what_changed", "platform_incidents", "error_budget", "blame_split", "credit_outages"),
+    *("approval_dwell", "rejected_keys", "retry_discipline", "blocked_resends", "enumeration", "contract_drift"),
 )
 CODE_PREFIX: Final = "code:"
 
