@@ -60,7 +60,7 @@ class Cell:
     `bursts` counts those of one caller and route within ten minutes once. An error's caller and route have `burst_size`
     in its minute on average, and `errors_of_caller` on its day.
     `requests` are those of the route, organisation and key whatever their answer, empty where the errors differ too
-    little to be suspected. `history` has the errors by steps back, of suspects and of some others.
+    little to be suspected. `history` has the minutes of callers with an error by steps back, also of some others.
     """
 
     code: str
@@ -106,15 +106,15 @@ def causes(cells: Iterable[Cell], period: Period, rules: Rules) -> Iterator[Chan
     """The significant changes, surest first, each in the narrowest cell that explains it, none that others explain."""
     by_place = {(cell.code, cell.dims): cell for cell in cells}
     noise = _usual_noise(by_place.values(), period, rules)
-    tested = [_tested(cell, cell, period, noise) for cell in by_place.values() if cell.requests]
+    tested = [_tested(cell, cell, period, noise, rules) for cell in by_place.values() if cell.requests]
     tested = _with_q_values(tested, by_place.values(), period, rules)
     # Each with what is left of it once the causes named before are taken out.
     left = [(change, change) for change in tested if change.q_value <= rules.max_q]
     least_sure = max((change.comparison.p_value for change, _ in left), default=0.0)
 
-    def still_changed(change: Change, counted: Cell) -> Change | None:
-        rest = _tested(change.cell, counted, period, noise)
-        return rest if rest.comparison.p_value <= least_sure and _is_changed(rest, period, rules) else None
+    def still_changed(change: Change, counted: Cell, max_p: float) -> Change | None:
+        rest = _tested(change.cell, counted, period, noise, rules)
+        return rest if rest.comparison.p_value <= max_p and _is_changed(rest, period, rules) else None
 
     while left:
         surest, _ = min(left, key=lambda both: _surest_first(both[1]))
@@ -124,7 +124,7 @@ def causes(cells: Iterable[Cell], period: Period, rules: Rules) -> Iterator[Chan
             for other, its_rest in left
             if other.cell.dims != surest.cell.dims
             and other.cell.holds(surest.cell)
-            and still_changed(other, _without(its_rest.cell, surest.cell, by_place))
+            and still_changed(other, _without(its_rest.cell, surest.cell, by_place), rules.max_q)
         ]
         cause = _narrowest(min(wider, key=lambda one: _depth(one.cell), default=surest), tested, rules)
         yield cause
@@ -132,7 +132,7 @@ def causes(cells: Iterable[Cell], period: Period, rules: Rules) -> Iterator[Chan
             (other, remaining)
             for other, its_rest in left
             if not cause.cell.holds(other.cell)
-            and (remaining := still_changed(other, _without(its_rest.cell, cause.cell, by_place)))
+            and (remaining := still_changed(other, _without(its_rest.cell, cause.cell, by_place), least_sure))
         ]
 
 
@@ -141,21 +141,20 @@ def _usual_noise(cells: Iterable[Cell], period: Period, rules: Rules) -> float:
 
     Else between the baselines, which are of different weekdays: some cells follow the traffic then, others the clock.
     """
-    by_week = [(cell, pair) for cell in cells if None not in cell.dims for pair in _pairs(cell, period)]
-    samples = [(1.0 * (one - other) ** 2, cell, one + other) for cell, (one, other) in by_week]
+    of_callers = [cell for cell in cells if None not in cell.dims]
+    samples = [
+        (1.0 * (one - other) ** 2, one + other, 1.0) for cell in of_callers for one, other in _pairs(cell, period)
+    ]
     if not samples and len(period.baselines) > 1:
         _, one_all, other_all = period.requests
+        scale = one_all / other_all
         samples = [
-            (
-                min((one - other) ** 2, (one * other_all - other * one_all) ** 2 / (one_all * other_all)),
-                cell,
-                one + other,
-            )
-            for cell, (_, one, other) in ((cell, cell.errors) for cell in cells)
+            (min((one - other) ** 2, (one - other * scale) ** 2 / scale), one + other, cell.burst_size)
+            for cell, (_, one, other) in ((cell, cell.errors) for cell in of_callers)
         ]
     weighed = [
-        (squared / errors, cell.errors_of_caller * errors * len(cell.errors) / (2 * sum(cell.errors)), cell.burst_size)
-        for squared, cell, errors in samples
+        (squared / errors, errors / 2, burst_size)
+        for squared, errors, burst_size in samples
         if errors >= 2 * rules.min_errors
     ]
     measured = typical_noise(*zip(*weighed, strict=True)) if weighed else 0.0
@@ -164,7 +163,7 @@ def _usual_noise(cells: Iterable[Cell], period: Period, rules: Rules) -> float:
 
 
 def _pairs(cell: Cell, period: Period) -> list[tuple[int, int]]:
-    """Errors on days a week apart, the later day before the period; none where too few such days are known."""
+    """Minutes with errors on days a week apart, the later day before the period; none where too few are known."""
     last = min(WEEK, period.steps_known - WEEK) if period.step_days == 1 and cell.history else 0
     if last < LEAST_PAIRS:
         return []
@@ -180,11 +179,11 @@ def _day_factor(cell: Cell, counted: Cell, period: Period, noise: float) -> floa
     pairs = _pairs(cell, period)
     if not pairs or not any(one for one, _ in pairs):
         return usual
-    own = noise_between(pairs, cell.burst_size) * sum(counted.errors) / len(counted.errors)
+    own = noise_between(pairs, burst_size=1) * sum(counted.errors) / len(counted.errors)
     return (usual * PAIRS_OF_THE_USUAL + own * len(pairs)) / (PAIRS_OF_THE_USUAL + len(pairs))
 
 
-def _tested(cell: Cell, counted: Cell, period: Period, noise: float) -> Change:
+def _tested(cell: Cell, counted: Cell, period: Period, noise: float, rules: Rules) -> Change:
     """The comparison of `counted`, a part of `cell`: by time, by requests of the API and by other requests of the cell.
 
     The ratio is the one that says least, the p-value the greatest; it is 1 where they contradict each other.
@@ -203,7 +202,10 @@ def _tested(cell: Cell, counted: Cell, period: Period, noise: float) -> Change:
         _least_sure(counted, "errors", counted.errors, counted.burst_size + of_days, exposures),
         _least_sure(counted, "bursts", counted.bursts, 1.0 + of_days * bursts_of_error, exposures),
     ]
-    surest = min(by_unit, key=lambda change: change.comparison.p_value)
+    surest = min(
+        by_unit,
+        key=lambda change: (_factor(change.comparison.ratio) < rules.min_factor, change.comparison.p_value),
+    )
     # Who was not there on one single day may come on certain weekdays only.
     is_fair = was_there or len(period.baselines) > 1
     p_value = min(1.0, len(by_unit) * surest.comparison.p_value) if is_fair else 1.0

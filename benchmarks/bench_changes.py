@@ -3,7 +3,8 @@
     python -m benchmarks.bench_changes [--seeds 100] [--json]
 
 Each seed is a world of its own (benchmarks/error_days.py): fifteen days, the last of them any weekday. The change is
-planted on the last day, threefold or to a third, in a cell with at least 50 errors on such a weekday.
+planted on the last day, threefold or to a third, in a cell with at least 50 errors with it or without it, whichever is
+less, a burst of one client counted as one. One of the four levels is a code, the others are narrower.
 """
 
 import argparse

@@ -84,15 +84,19 @@ class World:
         self.factor = np.ones(len(self.key))
 
     def change(self, level: str, factor: float, least_errors: int = 50) -> Change | None:
-        """Plants a change in a cell of the level with that many errors on such a weekday; None where there is none."""
+        """Plants a change in a cell of the level; None where none has so many errors on such a weekday, a burst as one.
+
+        So many with the change or without it, whichever is less.
+        """
         expected = self.per_day * self._weekday(self.last_day)[self.key]
+        independent = np.where(self.is_bursty, expected / self.plan.burst_size, expected) * min(factor, 1.0)
         places = {
             "code": self.code,
             "code + route": self.code * 10 + self.route,
             "code + org": self.code * 1000 + self.org_of_key[self.key],
             "code + route + org + key": (self.code * 10 + self.route) * 1000 + self.key,
         }[level]
-        candidates = [place for place in np.unique(places) if expected[places == place].sum() >= least_errors]
+        candidates = [place for place in np.unique(places) if independent[places == place].sum() >= least_errors]
         if not candidates:
             return None
         place = self.rng.choice(candidates)

@@ -81,7 +81,7 @@ def _cell(row: Mapping[str, Any], period: Period) -> Cell:
         row["burst_size"],
         row["caller_errors"] / (1 + len(known)),
         (row["requests"] or 0, *(row[f"{name}requests"] for name in known)) if row["is_suspect"] else (),
-        dict(zip(row["steps"] or (), row["errors_of_steps"] or (), strict=True)),
+        dict(zip(row["steps"] or (), row["minutes_of_steps"] or (), strict=True)),
         row["first_seen"],
         tuple(row["example_request_ids"] or ()),
     )
@@ -205,4 +205,7 @@ def _names(period: Period) -> tuple[str, str]:
 
 
 def _number(ratio: float) -> str:
-    return "infinitely" if ratio == float("inf") else f"{ratio:,.2g}" if ratio < 10 else f"{ratio:,.0f}"
+    """Such as 2.1, 0.035, 140, 0 or infinitely."""
+    if ratio == float("inf"):
+        return "infinitely"
+    return f"{ratio:,.0f}" if ratio >= 10 or ratio < 0.001 else f"{ratio:.2g}"

@@ -9,6 +9,7 @@
 -- param min_orgs: so many organisations that succeeded on a route a day before, and meet a code there for the first time
 --     in 14 days, make a burst suspicious
 -- param min_refused: if they are refused with it in this part of their requests there meanwhile
+-- param min_share: and they are this part of the organisations that ask for the route meanwhile
 -- param max_p: and so many are at most this likely by chance
 -- columns:
 --   blame: client, authorization, pacing, account, recipient or platform: the category of the code in the catalogue; of
@@ -33,7 +34,7 @@
 --   example_request_ids: the three latest errors; of a suspicion the first of three organisations
 CREATE OR REPLACE MACRO blame_split(
     since := NULL, until := NULL, for_org := NULL, for_key := NULL, for_route := NULL,
-    min_orgs := 5, min_refused := 0.3, max_p := 0.0001
+    min_orgs := 5, min_refused := 0.3, min_share := 0.2, max_p := 0.000001
 ) AS TABLE
 WITH failures AS (
     SELECT
@@ -153,16 +154,42 @@ meetings AS (
     FROM first_meetings
     GROUP BY ALL
 ),
-bursts AS (
+known AS (
+    SELECT greatest(
+        1,
+        coalesce(epoch_us(utc_moment(until)), epoch_us(data_through()))
+            - greatest(epoch_us(data_begins()), coalesce(epoch_us(utc_moment(since)) - 15 * 86400000000, 0))
+    ) AS length_us
+),
+large_bursts AS (
     SELECT
-        numbered.method, numbered.route, numbered.code, numbered.burst::BIGINT AS burst,
+        method, route, code, burst::BIGINT AS burst,
         count(*) AS orgs,
-        min(numbered.ended_us) AS first_us,
-        max(numbered.ended_us) AS last_us
+        min(ended_us) AS first_us,
+        max(ended_us) AS last_us
     FROM numbered
     GROUP BY ALL
     HAVING count(*) >= min_orgs
-       AND (since IS NULL OR max(numbered.ended_us) >= epoch_us(utc_moment(since)))
+       AND (since IS NULL OR max(ended_us) >= epoch_us(utc_moment(since)))
+),
+with_expected AS (
+    SELECT
+        large_bursts.method, large_bursts.route, large_bursts.code, large_bursts.burst, large_bursts.orgs,
+        large_bursts.first_us, large_bursts.last_us,
+        (meetings.meetings - large_bursts.orgs + 0.5)
+            * (large_bursts.last_us - large_bursts.first_us + 60000000) / known.length_us AS expected_orgs
+    FROM large_bursts
+    CROSS JOIN known
+    INNER JOIN meetings
+        ON meetings.method IS NOT DISTINCT FROM large_bursts.method
+        AND meetings.route IS NOT DISTINCT FROM large_bursts.route
+        AND meetings.code = large_bursts.code
+),
+-- What may well be chance is not looked into: that would read the requests of all times.
+bursts AS (
+    SELECT method, route, code, burst, orgs, first_us, last_us, expected_orgs
+    FROM with_expected
+    WHERE is_beyond(orgs, expected_orgs, 0, 3)
 ),
 hit_orgs AS (
     SELECT DISTINCT bursts.method, bursts.route, bursts.code, bursts.burst, numbered.org_id
@@ -177,6 +204,7 @@ hit_orgs AS (
 asked_meanwhile AS (
     SELECT
         bursts.method, bursts.route, bursts.code, bursts.burst, bursts.orgs, bursts.first_us, bursts.last_us,
+        bursts.expected_orgs,
         asked.org_id, asked.caller, asked.ts, asked.request_id,
         asked.is_error AND asked.code IS NOT DISTINCT FROM bursts.code AS is_refused,
         hit_orgs.org_id IS NOT NULL AS is_hit,
@@ -231,20 +259,13 @@ suspicious_intents AS (
 ),
 suspicious AS (
     SELECT
-        method, route, code, burst, orgs, first_us, last_us,
+        method, route, code, burst, orgs, first_us, last_us, expected_orgs,
         count(*) FILTER (WHERE is_refused AND is_hit) AS errors,
         count(*) FILTER (WHERE is_hit) AS requests,
         count(DISTINCT caller) FILTER (WHERE is_refused AND is_hit) AS callers,
         count(DISTINCT org_id) AS orgs_active
     FROM asked_meanwhile
     GROUP BY ALL
-),
-known AS (
-    SELECT greatest(
-        1,
-        coalesce(epoch_us(utc_moment(until)), epoch_us(data_through()))
-            - greatest(epoch_us(data_begins()), coalesce(epoch_us(utc_moment(since)) - 15 * 86400000000, 0))
-    ) AS length_us
 )
 SELECT
     blamed.blame,
@@ -282,16 +303,10 @@ SELECT
     make_timestamptz(suspicious.first_us) AS started_at,
     make_timestamptz(suspicious.last_us) AS ended_at,
     suspicious.orgs_active,
-    (meetings.meetings - suspicious.orgs + 0.5)
-        * (suspicious.last_us - suspicious.first_us + 60000000) / known.length_us AS expected_orgs,
+    suspicious.expected_orgs,
     suspicious.errors / nullif(suspicious.requests, 0) AS refused,
     suspicious_examples.example_request_ids
 FROM suspicious
-CROSS JOIN known
-INNER JOIN meetings
-    ON meetings.method IS NOT DISTINCT FROM suspicious.method
-    AND meetings.route IS NOT DISTINCT FROM suspicious.route
-    AND meetings.code = suspicious.code
 INNER JOIN suspicious_intents
     ON suspicious_intents.method IS NOT DISTINCT FROM suspicious.method
     AND suspicious_intents.route IS NOT DISTINCT FROM suspicious.route
@@ -303,4 +318,5 @@ LEFT JOIN suspicious_examples
     AND suspicious_examples.code = suspicious.code
     AND suspicious_examples.burst = suspicious.burst
 WHERE suspicious.errors >= min_refused * suspicious.requests
+  AND suspicious.orgs >= min_share * suspicious.orgs_active
 ORDER BY blame = 'platform suspected', intents DESC, blame, started_at, method NULLS LAST, route NULLS LAST, code;

@@ -26,21 +26,29 @@
 CREATE OR REPLACE MACRO error_budget(
     until := NULL, for_org := NULL, for_key := NULL, for_route := NULL, objective := 0.999
 ) AS TABLE
-WITH asked AS (
-    SELECT 300 AS window_s, sum(requests) AS requests
-    FROM request_counts(looked_back(until, 300), looked_back(until, 0), for_org, for_key, for_route)
-    UNION ALL
-    SELECT 1800 AS window_s, sum(requests) AS requests
-    FROM request_counts(looked_back(until, 1800), looked_back(until, 0), for_org, for_key, for_route)
-    UNION ALL
-    SELECT 3600 AS window_s, sum(requests) AS requests
-    FROM request_counts(looked_back(until, 3600), looked_back(until, 0), for_org, for_key, for_route)
-    UNION ALL
-    SELECT 21600 AS window_s, sum(requests) AS requests
-    FROM request_counts(looked_back(until, 21600), looked_back(until, 0), for_org, for_key, for_route)
-    UNION ALL
-    SELECT 259200 AS window_s, sum(requests) AS requests
-    FROM request_counts(looked_back(until, 259200), looked_back(until, 0), for_org, for_key, for_route)
+WITH recent AS (
+    SELECT (epoch_us(looked_back(until, 0)) - epoch_us(ts)) / 1e6 AS age_s
+    FROM requests_in_scope(looked_back(until, 259200), looked_back(until, 0), for_org, for_key, for_route)
+),
+-- Each request under the shortest window that holds it, so that they are read once.
+by_shortest AS (
+    SELECT
+        CASE
+            WHEN age_s <= 300 THEN 300
+            WHEN age_s <= 1800 THEN 1800
+            WHEN age_s <= 3600 THEN 3600
+            WHEN age_s <= 21600 THEN 21600
+            ELSE 259200
+        END AS shortest_s,
+        count(*) AS requests
+    FROM recent
+    GROUP BY ALL
+),
+asked AS (
+    SELECT lengths.window_s, sum(by_shortest.requests) AS requests
+    FROM (SELECT unnest([300, 1800, 3600, 21600, 259200]) AS window_s) AS lengths
+    LEFT JOIN by_shortest ON by_shortest.shortest_s <= lengths.window_s
+    GROUP BY lengths.window_s
     UNION ALL
     SELECT 2592000 AS window_s, sum(requests) AS requests
     FROM request_counts(looked_back(until, 2592000), looked_back(until, 0), for_org, for_key, for_route)

@@ -299,6 +299,12 @@ told_failures AS (
         failures.ts,
         failures.request_id,
         failures.step,
+        struct_pack(
+            caller := failures.caller,
+            method := failures.method,
+            route := failures.route,
+            minute_number := minute_of(failures.ts)
+        ) AS caller_minute,
         epoch_us(failures.ts) < told.begins_us - failures.step * told.step_us + told.length_us
             AS is_compared,
         row_number() OVER (
@@ -322,7 +328,8 @@ told_failures AS (
 told_steps AS (
     SELECT
         label, method, route, org_id, caller, step,
-        count(*) FILTER (WHERE is_compared) AS errors,
+        -- In minutes of a caller on a route: a loop of a day before is no habit.
+        count(DISTINCT CASE WHEN is_compared THEN caller_minute END) AS minutes,
         min(ts) AS first_seen,
         list(request_id ORDER BY recency) FILTER (WHERE recency <= 3 AND request_id IS NOT NULL) AS request_ids
     FROM told_failures
@@ -333,7 +340,7 @@ histories AS (
         label, method, route, org_id, caller,
         min(first_seen) AS first_seen,
         list(step::BIGINT ORDER BY step) AS steps,
-        list(errors ORDER BY step) AS errors_of_steps,
+        list(minutes ORDER BY step) AS minutes_of_steps,
         flatten(list(request_ids ORDER BY step) FILTER (WHERE request_ids IS NOT NULL)) AS example_request_ids
     FROM told_steps
     GROUP BY ALL
@@ -365,7 +372,7 @@ SELECT
     coalesce(suspect_traffic.week_before_requests, 0)::BIGINT AS week_before_requests,
     histories.first_seen,
     histories.steps,
-    histories.errors_of_steps,
+    histories.minutes_of_steps,
     histories.example_request_ids
 FROM totals
 LEFT JOIN cells ON true

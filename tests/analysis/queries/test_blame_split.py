@@ -132,6 +132,13 @@ def test_single_mistakes_among_many_good_calls_are_not_suspected() -> None:
     assert suspected(customers() + busy + refusals(10)) == []
 
 
+@pytest.mark.parametrize(("bystanders", "bursts"), [(20, 1), (21, 0)])
+def test_a_burst_hits_a_fifth_of_the_organisations_that_ask(bystanders: int, bursts: int) -> None:
+    asking = [ok(4.4 * DAY_S + 1 + number, **customer(100 + number)) for number in range(bystanders)]
+
+    assert len(suspected(customers() + refusals(5) + asking)) == bursts
+
+
 @pytest.mark.parametrize("code", ["internal_error", "rate_limited"])
 def test_faults_and_limits_are_what_they_say(code: str) -> None:
     assert suspected(customers() + refusals(10, code=code)) == []
