@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 from typing import Final
 from urllib.parse import unquote
@@ -25,7 +26,7 @@ from deltalake.exceptions import DeltaError, TableNotFoundError
 from pyarrow.csv import ConvertOptions, ParseOptions, read_csv
 
 from analysis.damage import lake_errors
-from analysis.question import install, literal
+from analysis.question import install, literal, macros_digest
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     DAILY_COLUMNS,
@@ -51,6 +52,8 @@ from ingest.schema import (
 DEFAULT_CATALOGUE: Final = Path(__file__).with_name("error_codes.csv")
 VIEWS: Final = ("requests", "errors", "daily_successes", "rejects", "sources", "catalogue")
 
+# The macro that says which macros there are: an exported database keeps those that it has.
+_MACROS: Final = "macros_digest"
 _COMMIT_NAME: Final = re.compile(r"(\d{20})\.json")
 _CHECKPOINT_NAME: Final = re.compile(r"(\d{20})\.checkpoint\.")
 SQL_TYPES: Final = {
@@ -135,6 +138,8 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
     draft = database.with_name(f"{database.name}.{os.getpid()}.draft")
     try:
         draft.unlink(missing_ok=True)
+        if _has_every_macro(database):
+            copyfile(database, draft)
         write_database(draft, files, catalogue)
         flush(draft)
         draft.replace(database)
@@ -154,14 +159,21 @@ def export(lake: Path, catalog: Path | None = None) -> Path:
 def write_database(path: Path, files: SnapshotFiles, catalogue: pa.Table, orgs: frozenset[str] | None = None) -> None:
     """Makes the database `path` with what `connect` has: the catalogue, every macro, and the views, of `orgs` alone.
 
-    `files` are those of `snapshot_files`. The database is in DuckDB's 1.0 storage format.
+    `files` are those of `snapshot_files`. The database is in DuckDB's 1.0 storage format. Where there is one at `path`
+    with every macro, they stay: to make them again takes ten times as long as the rest.
     """
+    is_new = not path.exists()
     with duckdb.connect() as con:
         con.execute(f"ATTACH {literal(path)} AS exported (STORAGE_VERSION 'v1.0.0')")
         con.execute("USE exported")
         # One transaction: each flushes to disk.
         con.execute("BEGIN")
-        _fill(con, files, catalogue, orgs)
+        if is_new:
+            _fill(con, files, catalogue, orgs)
+        else:
+            _create_catalogue(con, catalogue)
+            with lake_errors():
+                _create_views(con, files, orgs)
         con.execute("COMMIT")
         con.execute("USE memory")
         con.execute("DETACH exported")
@@ -237,16 +249,32 @@ def _fill(
     only: Iterable[str] | None = None,
 ) -> None:
     """Creates the catalogue, macros (every one or `only` some) and the views over `files`, of `orgs` where given."""
-    con.register("catalogue_rows", catalogue)
-    con.execute("CREATE TABLE catalogue AS SELECT * FROM catalogue_rows")
-    con.unregister("catalogue_rows")
+    _create_catalogue(con, catalogue)
     # DuckDB binds a macro as it creates it: 1 ms over views without rows, 80 ms over 5,000 files.
     _create_views(con, SnapshotFiles({}))
     install(con, only=only)
+    con.execute(f"CREATE MACRO {_MACROS}() AS {literal(macros_digest())}")
     if orgs is not None:
         con.execute(_OWN_RANGE)
     with lake_errors():
         _create_views(con, files, orgs)
+
+
+def _create_catalogue(con: duckdb.DuckDBPyConnection, catalogue: pa.Table) -> None:
+    con.register("catalogue_rows", catalogue)
+    con.execute("CREATE OR REPLACE TABLE catalogue AS SELECT * FROM catalogue_rows")
+    con.unregister("catalogue_rows")
+
+
+def _has_every_macro(database: Path) -> bool:
+    """Is it a database that this errata made, with the questions as they are now?"""
+    if not database.exists():
+        return False
+    try:
+        with duckdb.connect(database, read_only=True) as con:
+            return con.execute(f"SELECT {_MACROS}()").fetchall() == [(macros_digest(),)]
+    except duckdb.Error:
+        return False
 
 
 def _create_views(con: duckdb.DuckDBPyConnection, files: SnapshotFiles, orgs: frozenset[str] | None = None) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
 from graphlib import TopologicalSorter
+from hashlib import sha256
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -129,6 +130,12 @@ def macro_names(folder: Path = FOLDER) -> frozenset[str]:
     """The names of the macros that `install` creates: the questions, and those that they share."""
     texts = (path.read_text("utf-8") for path in folder.rglob("*.sql"))
     return frozenset(name for text in texts for name in _MACRO.findall(text))
+
+
+@cache
+def macros_digest(folder: Path = FOLDER) -> str:
+    """SHA-256 of the SQL of every file: another one means other macros."""
+    return sha256(b"\0".join(path.read_bytes() for path in sorted(folder.rglob("*.sql")))).hexdigest()
 
 
 def answer(con: duckdb.DuckDBPyConnection, name: str, **parameters: object) -> duckdb.DuckDBPyRelation:

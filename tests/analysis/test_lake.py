@@ -161,6 +161,43 @@ def test_another_duckdb_client_asks_the_exported_database(write_lake: WriteLake)
         assert {view: con.sql(f"FROM {view}").columns for view in VIEWS} == COLUMNS
 
 
+def test_a_database_that_is_exported_again_shows_what_was_ingested_since(write_lake: WriteLake) -> None:
+    lake = write_lake([{"status": 500}])
+    analysis.export(lake)
+    write_lake([{"status": 500, "ts": NINE + timedelta(days=1)}])
+
+    database = analysis.export(lake)
+
+    with duckdb.connect(str(database), read_only=True) as con:
+        assert con.execute("SELECT errors FROM errors_by_org()").fetchall() == [(2,)]
+
+
+@pytest.mark.parametrize("content", [b"no database", b""], ids=["damaged", "empty"])
+def test_a_database_that_cannot_be_read_is_exported_anew(write_lake: WriteLake, content: bytes) -> None:
+    lake = write_lake([{"status": 500}])
+    (lake / "errata.duckdb").write_bytes(content)
+
+    database = analysis.export(lake)
+
+    with duckdb.connect(str(database), read_only=True) as con:
+        assert con.execute("SELECT errors FROM errors_by_org()").fetchall() == [(1,)]
+
+
+def test_a_database_with_the_macros_of_another_errata_is_exported_anew(
+    write_lake: WriteLake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = write_lake([{"status": 500}])
+    database = analysis.export(lake)
+    with duckdb.connect(str(database)) as con:
+        con.execute("CREATE OR REPLACE MACRO errors_by_org() AS TABLE SELECT 0 AS errors")
+    monkeypatch.setattr("analysis.lake.macros_digest", lambda: "another")
+
+    analysis.export(lake)
+
+    with duckdb.connect(str(database), read_only=True) as con:
+        assert con.execute("SELECT errors FROM errors_by_org()").fetchall() == [(1,)]
+
+
 def test_the_exported_database_is_in_the_storage_format_that_old_clients_open(write_lake: WriteLake) -> None:
     database = analysis.export(write_lake())
 
