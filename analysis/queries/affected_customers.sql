@@ -117,13 +117,13 @@ route_groups AS (
 request_groups AS (
     SELECT org_id, lone_key, sum(requests) AS requests
     FROM (
-        SELECT org_id, NULL AS lone_key, count(*) AS requests
-        FROM requests_in_scope(since, until, for_org, for_key, for_route)
+        SELECT org_id, NULL AS lone_key, sum(requests) AS requests
+        FROM request_counts(since, until, for_org, for_key, for_route)
         WHERE org_id IS NOT NULL
         GROUP BY ALL
         UNION ALL
-        SELECT org_id, coalesce(key_id, key_hash) AS lone_key, count(*) AS requests
-        FROM requests_in_scope(since, until, for_org, for_key, for_route)
+        SELECT org_id, coalesce(key_id, key_hash) AS lone_key, sum(requests) AS requests
+        FROM request_counts(since, until, for_org, for_key, for_route)
         WHERE org_id IS NULL
         GROUP BY ALL
     )

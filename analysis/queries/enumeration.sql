@@ -75,25 +75,10 @@ cells AS (
     FROM not_founds
     GROUP BY ALL
 ),
--- What the callers did besides. Of the successes, which are many, rows are chosen by key_id, all keyless ones with it.
-seeking_keys AS (
-    SELECT DISTINCT key_id
-    FROM not_founds
-),
+-- What the callers did besides.
 traffic AS (
-    SELECT caller, org_id, method, route, is_error, count(*) AS requests
-    FROM (
-        SELECT caller, org_id, method, route, is_error
-        FROM requests_in_scope(since, until, for_org, for_key, NULL)
-        WHERE is_error
-        UNION ALL
-        SELECT
-            coalesce(answered.key_id, answered.key_hash, answered.client_ip) AS caller,
-            answered.org_id, answered.method, answered.route, answered.is_error
-        FROM requests_in_scope(since, until, for_org, for_key, NULL) AS answered
-        INNER JOIN seeking_keys ON seeking_keys.key_id IS NOT DISTINCT FROM answered.key_id
-        WHERE NOT answered.is_error
-    )
+    SELECT caller, org_id, method, route, is_error, sum(requests)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, NULL)
     WHERE caller IN (SELECT caller FROM cells)
     GROUP BY ALL
 ),
@@ -118,8 +103,8 @@ route_seekers AS (
     GROUP BY ALL
 ),
 route_successes AS (
-    SELECT method, route, count(*) AS successes
-    FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
+    SELECT method, route, sum(requests)::BIGINT AS successes
+    FROM request_counts(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
       AND route IN (SELECT route FROM cells)
     GROUP BY ALL

@@ -78,9 +78,8 @@ calls AS (
 ),
 answered_routes AS (
     SELECT route
-    FROM requests
-    WHERE kind = 'ok'
-      AND route IN (SELECT route FROM calls)
+    FROM daily_successes
+    WHERE route IN (SELECT route FROM calls)
     GROUP BY ALL
     UNION
     SELECT route
@@ -113,12 +112,12 @@ existing_routes AS (
 addresses AS (
     SELECT
         client_ip,
-        count(*) FILTER (WHERE is_keyed) AS keyed_requests,
-        count(*) FILTER (WHERE is_keyed AND NOT is_error) AS keyed_successes,
-        count(*) FILTER (WHERE NOT is_error) AS successes
+        coalesce(sum(requests) FILTER (WHERE is_keyed), 0)::BIGINT AS keyed_requests,
+        coalesce(sum(requests) FILTER (WHERE is_keyed AND NOT is_error), 0)::BIGINT AS keyed_successes,
+        coalesce(sum(requests) FILTER (WHERE NOT is_error), 0)::BIGINT AS successes
     FROM (
-        SELECT client_ip, key_id IS NOT NULL OR key_hash IS NOT NULL AS is_keyed, is_error
-        FROM requests_in_scope(since, until, NULL, NULL, NULL)
+        SELECT client_ip, key_id IS NOT NULL OR key_hash IS NOT NULL AS is_keyed, is_error, requests
+        FROM request_counts(since, until, NULL, NULL, NULL)
         WHERE client_ip IN (SELECT client_ip FROM candidates)
     )
     GROUP BY ALL

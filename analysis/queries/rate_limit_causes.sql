@@ -143,7 +143,7 @@ run_days AS (
     SELECT runs_of_refusals.caller, runs_of_refusals.run, runs_of_refusals.org_id, runs_of_refusals.from_us,
         runs_of_refusals.to_us, days.day
     FROM runs_of_refusals
-    INNER JOIN (SELECT DISTINCT day FROM requests_in_scope(since, until, NULL, NULL, NULL)) AS days
+    INNER JOIN (SELECT DISTINCT day FROM request_counts(since, until, NULL, NULL, NULL)) AS days
         ON days.day >= make_timestamp(runs_of_refusals.from_us)::DATE
         AND days.day <= make_timestamp(runs_of_refusals.to_us + 60000000)::DATE
 ),
@@ -166,7 +166,7 @@ candidate_days AS (
         quiet_before.to_us, days.day
     FROM candidates
     INNER JOIN quiet_before ON quiet_before.caller = candidates.caller
-    INNER JOIN (SELECT DISTINCT day FROM requests_in_scope(since, until, NULL, NULL, NULL)) AS days
+    INNER JOIN (SELECT DISTINCT day FROM request_counts(since, until, NULL, NULL, NULL)) AS days
         ON days.day >= make_timestamp(quiet_before.from_us - 600000000)::DATE
         AND days.day <= make_timestamp(quiet_before.to_us + 60000000)::DATE
     WHERE candidates.period_s = 60

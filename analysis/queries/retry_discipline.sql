@@ -148,11 +148,11 @@ known AS (
     GROUP BY ALL
 ),
 totals AS (
-    SELECT requests.caller, count(*) AS requests
-    FROM requests_in_scope(since, until, for_org, for_key, for_route) AS requests
+    SELECT asked.caller, sum(asked.requests)::BIGINT AS requests
+    FROM request_counts(since, until, for_org, for_key, for_route) AS asked
     INNER JOIN failed_callers
-        ON failed_callers.key_id IS NOT DISTINCT FROM requests.key_id
-        AND failed_callers.caller = requests.caller
+        ON failed_callers.key_id IS NOT DISTINCT FROM asked.key_id
+        AND failed_callers.caller = asked.caller
     GROUP BY ALL
 ),
 -- Where nothing tells a retry from a fresh request, the judge looks for the echo of the failures: all starts and ends
