@@ -4,6 +4,7 @@ Knows the folder, the snapshot of its Delta table and the views over it. Knows n
 `analysis.question`.
 """
 
+import atexit
 import csv
 import os
 import re
@@ -14,8 +15,8 @@ from dataclasses import dataclass, replace
 from functools import cache
 from io import BytesIO, StringIO
 from pathlib import Path
-from shutil import copyfile
-from tempfile import TemporaryDirectory
+from shutil import copyfile, rmtree
+from tempfile import mkdtemp
 from typing import Final
 from urllib.parse import unquote
 
@@ -112,7 +113,7 @@ def connect(
     """
     files = snapshot_files(lake)
     catalogue = catalogue_of(lake, catalog)
-    con = duckdb.connect(config={"temp_directory": _spill_folder().name})
+    con = duckdb.connect(config={"temp_directory": _spill_folder()})
     con.execute("SET GLOBAL TimeZone = 'UTC'")
     _fill(con, files, catalogue, orgs, only)
     return con
@@ -236,9 +237,11 @@ def read_catalogue(path: Path) -> pa.Table:
 
 
 @cache
-def _spill_folder() -> TemporaryDirectory[str]:
+def _spill_folder() -> str:
     """Where rows go that do not fit in memory, for nobody else to read; DuckDB's default is the folder one is in."""
-    return TemporaryDirectory(prefix="errata-")
+    folder = mkdtemp(prefix="errata-")
+    atexit.register(rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def _fill(

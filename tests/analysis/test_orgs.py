@@ -133,7 +133,8 @@ def test_no_view_and_no_macro_tells_of_others(write_lake: WriteLake, orgs: froze
     con = analysis.connect(lake, orgs=orgs)
     macros = con.execute(
         "SELECT function_name, len(parameters) FROM duckdb_functions() "
-        "WHERE function_type = 'table_macro' AND NOT internal AND parameters[1] IN ('since', 'about') ORDER BY 1"
+        "WHERE function_type = 'table_macro' AND NOT internal "
+        "AND parameters[1] IN ('since', 'about', 'until') ORDER BY 1"
     ).fetchall()
     calls = {name: f"{name}({'' if name in NAMES else ', '.join(['NULL'] * count)})" for name, count in macros}
     told = {view: con.sql(f"FROM {view}").to_arrow_table().to_pylist() for view in VIEWS}

@@ -1,5 +1,7 @@
--- When a request began, in microseconds since 1970: the lake's ts is the end of the response.
-CREATE OR REPLACE MACRO start_us(ended, latency_ms) AS epoch_us(ended) - round(coalesce(latency_ms, 0) * 1000)::BIGINT;
+-- When a request began, in microseconds since 1970: the lake's ts is the end of the response. A log may hold any number
+-- for a latency: more than three years count as three.
+CREATE OR REPLACE MACRO start_us(ended, latency_ms) AS
+    epoch_us(ended) - round(least(coalesce(latency_ms, 0), 1e11) * 1000)::BIGINT;
 
 -- Does the route stand for many objects, one a path? /v1/messages/{id} does, /v1/messages does not.
 CREATE OR REPLACE MACRO names_object(route) AS coalesce(route LIKE '%{%', false);

@@ -3,12 +3,14 @@
 Rows come back as plain dicts, so that a test compares whole answers.
 """
 
+import atexit
 import random
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from shutil import rmtree
+from tempfile import mkdtemp
 from typing import Any, Final
 
 import duckdb
@@ -31,7 +33,6 @@ _SCHEMAS: Final = {
     "sources": pa.schema([*_PARTITION, *SOURCES]),
     "rejects": pa.schema([*_PARTITION, *REJECTS]),
 }
-_FOLDER: Final = TemporaryDirectory(prefix="errata-tests-")
 _FOUND: Final = {
     "method": "POST",
     "route": "/v1/messages",
@@ -119,7 +120,9 @@ def _insert(con: duckdb.DuckDBPyConnection, name: str, rows: Sequence[Row]) -> N
 @cache
 def _empty_lake() -> Path:
     """A database without rows and with every macro: to copy it takes a tenth of the time to make each macro again."""
-    path = Path(_FOLDER.name) / "empty.duckdb"
+    folder = mkdtemp(prefix="errata-tests-")
+    atexit.register(rmtree, folder, ignore_errors=True)
+    path = Path(folder) / "empty.duckdb"
     with duckdb.connect(path) as con:
         tables = {name: schema.empty_table() for name, schema in _SCHEMAS.items()}
         for name, table in (tables | {"catalogue": read_catalogue(DEFAULT_CATALOGUE)}).items():
