@@ -47,16 +47,10 @@ def lakes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
-def _lake(lake: Path, texts: dict[str, str]) -> Path:
+def _lake(lake: Path, texts: dict[str, str], **others: str | None) -> Path:
     rows = []
     for number, (name, text) in enumerate(texts.items()):
-        # A docs_url says something about the code: what is found must not hang on the texts.
-        fields = dict.fromkeys(COLUMNS, text) | {
-            "code": text,
-            "gateway_reason": text,
-            "gateway": text,
-            "docs_url": None,
-        }
+        fields = dict.fromkeys(COLUMNS, text) | {"code": text, "gateway_reason": text, "gateway": text} | others
         details = [{"field": text, "issue": text}]
         rows.append(error(number, "not_found", request_id=name, details=details) | fields)
         step = source(name, name=text, decision=text, lines=1, requests=1, errors=1)
@@ -155,9 +149,11 @@ class _Elements(HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def digests(lakes: tuple[Path, Path]) -> list[Digest]:
-    """The facts of both lakes."""
-    now = MORNING + timedelta(days=2)
+def digests(tmp_path_factory: pytest.TempPathFactory) -> list[Digest]:
+    """The facts of such lakes. What is found must not hang on the texts, as on a docs_url or the name of a client."""
+    folder, now = tmp_path_factory.mktemp("digests"), MORNING + timedelta(days=2)
+    texts = {"hostile": HOSTILE, "harmless": {name: name.replace(" ", "_") for name in HOSTILE}}
+    lakes = [_lake(folder / name, told, docs_url=None, user_agent="acme/1.0") for name, told in texts.items()]
     return [
         digest(con, day_of(con, MORNING.date().isoformat(), now=now), lake=Path("lake"), top=-1, now=now)
         for con in map(analysis.connect, lakes)
