@@ -26,7 +26,11 @@ SHARED_NOISE: Final = 0.005
 # Days that differ by 17 %, until so many pairs of days say otherwise.
 USUAL_NOISE: Final = 0.03
 SAMPLES_THAT_OUTWEIGH_IT: Final = 10
-PAIRS_OF_THE_USUAL: Final = 3
+PAIRS_OF_THE_USUAL: Final = 7
+# A day before that is so unlike the same weekday is of another kind.
+MOST_UNLIKE: Final = 1.5
+# What is left of a wider cell has the same cause, if it changed as well, at this level.
+SAME_CAUSE: Final = 0.01
 LEAST_OTHER_REQUESTS: Final = 20
 
 
@@ -124,7 +128,7 @@ def causes(cells: Iterable[Cell], period: Period, rules: Rules) -> Iterator[Chan
             for other, its_rest in left
             if other.cell.dims != surest.cell.dims
             and other.cell.holds(surest.cell)
-            and still_changed(other, _without(its_rest.cell, surest.cell, by_place), rules.max_q)
+            and still_changed(other, _without(its_rest.cell, surest.cell, by_place), SAME_CAUSE)
         ]
         cause = _narrowest(min(wider, key=lambda one: _depth(one.cell), default=surest), tested, rules)
         yield cause
@@ -215,25 +219,28 @@ def _tested(cell: Cell, counted: Cell, period: Period, noise: float, rules: Rule
 def _exposures(cell: Cell, exposures: tuple[float, ...], period: Period) -> tuple[float, ...]:
     """`exposures` with that of the day before told from the same weekday's: it is of another one.
 
-    By time or by the traffic, as the cell itself seems to go; unchanged where only one baseline is known.
+    By time or by the traffic, as the cell itself seems to go; 0 leaves it out where it seems to go by neither. It is
+    unchanged where only one baseline is known.
     """
     if len(exposures) < 3:
         return exposures
     now, _, same_weekday = exposures
     _, errors, errors_then = cell.errors
     _, requests, requests_then = period.requests
-    scales = (1.0, requests / requests_then)
-    scale = min(scales, key=lambda scale: _factor(_ratio(errors, errors_then * scale)))
-    return (now, same_weekday * scale, same_weekday)
+    unlike, scale = min(
+        (_factor(_ratio(errors, errors_then * scale)), scale) for scale in (1.0, requests / requests_then)
+    )
+    return (now, same_weekday * scale if unlike <= MOST_UNLIKE or not errors_then else 0.0, same_weekday)
 
 
 def _least_sure(
     cell: Cell, unit: str, units: tuple[int, ...], variance_factor: float, exposures: Iterable[tuple[float, ...]]
 ) -> Change:
     """The comparison of the period's units with those of the baselines, by the exposure by which it says least."""
-    comparisons = [
-        compared(units[0], exposure[0], sum(units[1:]), sum(exposure[1:]), variance_factor) for exposure in exposures
-    ]
+    comparisons = []
+    for now, *before in exposures:
+        others, counted = zip(*((count, one) for count, one in zip(units[1:], before, strict=True) if one), strict=True)
+        comparisons.append(compared(units[0], now, sum(others), sum(counted), variance_factor))
     least = min(comparisons, key=lambda comparison: _factor(comparison.ratio))
     is_clear = len({comparison.ratio > 1 for comparison in comparisons}) == 1
     p_value = max(comparison.p_value for comparison in comparisons) if is_clear else 1.0
@@ -280,19 +287,18 @@ def _errors_of(cell: Cell) -> tuple[object, ...]:
 
 
 def _narrowest(change: Change, tested: Iterable[Change], rules: Rules) -> Change:
-    """The cell inside the change's that explains enough of it, then inside that one, and so on."""
-    shares = [
-        (_part(other.cell, change), -_depth(other.cell), other)
+    """The narrowest cell inside the change's that explains enough of it; as sure as the surer of both."""
+    inside = [
+        (_depth(other.cell), _part(other.cell, change), other)
         for other in tested
         if other.cell.dims != change.cell.dims and change.cell.holds(other.cell)
     ]
-    explained = [one for one in shares if one[0] >= rules.min_explained]
-    if not explained:
+    explaining = [one for one in inside if one[1] >= rules.min_explained]
+    if not explaining:
         return change
-    _, _, best = max(explained, key=lambda one: one[:2])
+    _, _, best = max(explaining, key=lambda one: one[:2])
     surer = min(best, change, key=lambda one: one.comparison.p_value)
-    comparison = replace(best.comparison, p_value=surer.comparison.p_value)
-    return _narrowest(replace(best, comparison=comparison, q_value=surer.q_value), tested, rules)
+    return replace(best, comparison=replace(best.comparison, p_value=surer.comparison.p_value), q_value=surer.q_value)
 
 
 def _part(cell: Cell, change: Change) -> float:

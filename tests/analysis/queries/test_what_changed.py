@@ -133,6 +133,20 @@ def test_a_client_that_follows_the_clock_is_no_change_on_a_day_with_more_traffic
     assert said(events + steady) == []
 
 
+def test_the_day_before_is_compared_by_its_traffic_where_it_is_of_a_busier_weekday() -> None:
+    events = traffic([1, 8], count=1_200) + traffic([day for day in DAYS if day not in (1, 8)])
+    events += [row for day in DAYS[1:] for row in failed(150 if day in (1, 8) else 50, day)] + failed(150, 0)
+
+    assert columns_of(said(events), "kind", "previous_errors", "week_before_errors") == [("UP", 150, 50)]
+
+
+def test_a_day_before_that_is_like_no_other_counts_only_against_the_change() -> None:
+    usual = traffic() + [row for day in DAYS[2:] for row in failed(50, day)] + failed(150, 0)
+
+    assert columns_of(said(usual + failed(10, 1)), "kind", "errors") == [("UP", 150)]
+    assert said(usual + failed(140, 1)) == []
+
+
 def test_a_customer_that_comes_on_other_days_only_is_not_judged_by_one_day() -> None:
     events = traffic([0, 1]) + failed(60, 0, key_id="key_new", org_id="org_new", code="not_found")
     events += [row for day in (0, 1) for row in failed(300, day, code="not_found", key_id="key_b", org_id="org_b")]
