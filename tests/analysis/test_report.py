@@ -520,7 +520,10 @@ def test_a_report_on_an_empty_lake_is_complete(write_lake: WriteLake, facts_of: 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
-    [pytest.param([], [], id="an empty lake"), pytest.param([{}], ["ingest_health"], id="a lake without errors")],
+    [
+        pytest.param([], [], id="an empty lake"),
+        pytest.param([{}], ["what_changed", "error_budget", "ingest_health"], id="a lake without errors"),
+    ],
 )
 def test_a_section_that_finds_nothing_says_so_in_one_line(
     write_lake: WriteLake, facts_of: Facts, rows: list[Row], told: list[str]
