@@ -56,6 +56,7 @@ _SCHEMA: Final = pa.schema(
 )
 _GRADES: Final = ((95, "A"), (85, "B"), (70, "C"), (50, "D"), (0, "F"))
 _HABITS: Final = ("ignores Retry-After", "futile repeats", "tight loop")
+_FOR_EVER_US: Final = 10**17
 _LONGEST_US: Final = 300_000_000
 _HASTY_S: Final = 1.0
 # One retry each that fails again is half of all failures; more is a loop.
@@ -187,7 +188,7 @@ def _with_echoes(known: Record, asked: Sequence[Row], min_chains: int, tolerance
     answered = np.array([request["answered"] for request in asked])
     waits = np.array([request["wait_s"] or 0.0 for request in asked])
     longest_us = np.full(len(asked), _LONGEST_US)
-    too_long_us = np.clip((waits - tolerance_s) * 1e6, 0, None).astype(np.int64)
+    too_long_us = np.clip((waits - tolerance_s) * 1e6, 0, _FOR_EVER_US).astype(np.int64)
     usual = answered == "success"
 
     def heard(kind: str, longest: np.ndarray[Any, np.dtype[np.int64]]) -> Echo | None:

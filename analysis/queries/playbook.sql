@@ -371,7 +371,7 @@ waits AS (
         cell,
         count(*) FILTER (WHERE wait_s > 0 AND gap_us + clock_error_us() >= 0) AS told,
         count(*) FILTER (
-            WHERE wait_s > 0 AND gap_us + clock_error_us() >= 0 AND gap_us < microseconds(wait_s - 0.25)
+            WHERE wait_s > 0 AND gap_us + clock_error_us() >= 0 AND gap_us < (wait_s - 0.25) * 1e6
         ) AS early
     FROM limited
     GROUP BY ALL

@@ -161,6 +161,7 @@ FRAGMENTS: Final = st.lists(
 
 
 @given(stream=st.binary() | FRAGMENTS.map(str.encode), cuts=st.lists(st.integers(0, 60), max_size=4))
+@example(stream=b"\0", cuts=[])
 @example(stream=b'{"a":-,"b":"a long value"\n  {"a":-,"b":"a long value"}\n  {"c":1}', cuts=[28])
 def test_any_bytes_give_the_same_documents_at_any_cut_and_all_of_them(stream: bytes, cuts: list[int]) -> None:
     documents = in_parts(stream, [cut for cut in cuts if cut < len(stream)])
@@ -171,7 +172,7 @@ def test_any_bytes_give_the_same_documents_at_any_cut_and_all_of_them(stream: by
         assert rest[document.offset : document.offset + len(document.data)] == document.data
         del rest[document.offset : document.offset + len(document.data)]
     left = rest.decode("utf-8", "surrogateescape").replace("\\n", "").replace("\ufeff", "")
-    assert all(character.isspace() or character in "[,]" for character in left)
+    assert all(character.isspace() or character in "[,]\0" for character in left)
 
 
 RECORDS: Final = st.lists(
