@@ -1,6 +1,7 @@
 """A disk that runs full or is read-only, too little memory: the lake stays whole, and the next run completes it."""
 
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -12,7 +13,10 @@ from tests.crash.held import ids_in
 from tests.crash.warm import Ended, Warm
 
 # What is left free when a command starts. A run of these logs needs some 3 MB, most of it for the exported database.
-FREE_KIB: Final = (0, 4, 12, 24, 36, 48, 64, 200, 800, 4000)
+FREE_KIB: Final = (0, 4, 12, 24, 48, 200, 800, 4000)
+
+# An engine or the C library that is refused memory may end the process before anything can be told.
+ENDED_BY_ANOTHER: Final = {(-signal.SIGABRT, False), (-signal.SIGSEGV, False), (127, False)}
 
 
 def fill(disk: Path, free_kib: int) -> Path:
@@ -43,7 +47,7 @@ def test_on_a_disk_that_runs_full_a_lake_stays_whole_and_the_next_run_ends(
     codes = []
 
     for free_kib in FREE_KIB:
-        for _ in range(1 if command == "ingest" else 6):
+        for _ in range(1 if command == "ingest" else 4):
             logs.grow(2)
             if command != "ingest":
                 assert commands.run(*ingest).code == 0
@@ -103,10 +107,9 @@ def test_with_too_little_memory_a_lake_stays_whole_and_the_next_run_ends(
 
     ended = commands.run(*ingest, memory_mib=memory_mib)
 
-    # An engine or the C library that is refused memory may end the process before anything can be told.
     # What it needs differs from machine to machine; with the most of these it may be enough.
     is_enough = memory_mib >= 700 and ended.code == 0
-    assert is_enough or (ended.code, "Traceback" in ended.said) in {(2, False), (-6, False), (127, False)}, ended.said
+    assert is_enough or (ended.code, "Traceback" in ended.said) in {(2, False), *ENDED_BY_ANOTHER}, ended.said
     assert ended.code != 2 or ended.said.splitlines()[-1].startswith("errata: expected more memory"), ended.said
     assert ids_in(lake) == (logs.written if is_enough else before)
     assert commands.run(*ingest).code == 0

@@ -154,6 +154,13 @@ def drawn(page: Page) -> Page:
     return page
 
 
+def turn_to(page: Page, title: str) -> Page:
+    """`page`, after a click on the link to the page called `title`, drawn to its end."""
+    page.get_by_test_id("stSidebar").get_by_role("link", name=title, exact=True).click()
+    expect(page.get_by_role("heading", name=title, exact=True, level=1)).to_be_visible(timeout=30_000)
+    return drawn(page)
+
+
 def free_port() -> int:
     """A port at which nothing is served."""
     with closing(socket.socket()) as probe:

@@ -11,7 +11,7 @@ from playwright.sync_api import TimeoutError as TooLate
 
 import analysis
 from tests.analysis.queries.event_lake import MORNING, error, source
-from tests.dashboard.conftest import Serve, drawn, look, write
+from tests.dashboard.conftest import Serve, drawn, look, turn_to, write
 from tests.hostile import HOSTILE
 
 TITLES = ["Overview", "One request", "SQL", *(question.title for question in analysis.questions().values())]
@@ -20,13 +20,13 @@ TITLES = ["Overview", "One request", "SQL", *(question.title for question in ana
 def test_every_page_is_drawn_from_a_filled_lake(filled: Path, serve: Serve, page: Page) -> None:
     look(page, f"{serve(filled)}/?period=all")
 
-    assert {title: _troubles(_turn_to(page, title)) for title in TITLES} == {title: [] for title in TITLES}
+    assert {title: _troubles(turn_to(page, title)) for title in TITLES} == {title: [] for title in TITLES}
 
 
 def test_every_page_is_drawn_from_an_empty_lake(empty: Path, serve: Serve, page: Page) -> None:
     look(page, serve(empty))
 
-    assert {title: _troubles(_turn_to(page, title)) for title in TITLES} == {title: [] for title in TITLES}
+    assert {title: _troubles(turn_to(page, title)) for title in TITLES} == {title: [] for title in TITLES}
 
 
 def test_a_folder_without_a_lake_says_how_to_make_one(tmp_path: Path, serve: Serve, page: Page) -> None:
@@ -160,7 +160,7 @@ def test_what_clients_sent_is_never_markup_or_a_formula(tmp_path: Path, serve: S
 
     look(page, f"{address}/?period=all")
     for title in TITLES:
-        assert _troubles(_turn_to(page, title)) == []
+        assert _troubles(turn_to(page, title)) == []
         assert _is_inert(page)
 
     look(page, f"{address}/request?id={quote(HOSTILE['script'])}")
@@ -204,13 +204,6 @@ def test_a_page_of_another_name_cannot_read_along(filled: Path, serve: Serve) ->
         answered = connection.recv(64).decode()
 
     assert answered.startswith("HTTP/1.1 403")
-
-
-def _turn_to(page: Page, title: str) -> Page:
-    """`page`, after a click on the link to the page called `title`, drawn to its end."""
-    page.get_by_test_id("stSidebar").get_by_role("link", name=title, exact=True).click()
-    expect(page.get_by_role("heading", name=title, exact=True, level=1)).to_be_visible(timeout=30_000)
-    return drawn(page)
 
 
 def _downloaded(page: Page, button: str) -> Path:

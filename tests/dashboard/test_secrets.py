@@ -7,7 +7,7 @@ from playwright.sync_api import Page
 import analysis
 from ingest.run import ingest
 from ingest.source import expand
-from tests.dashboard.conftest import Serve, look
+from tests.dashboard.conftest import Serve, look, turn_to
 from tests.ingest.logs import KEY, NGINX_JSON, log
 from tests.secrets import planted
 from tests.secrets.search import found_in
@@ -20,7 +20,8 @@ def test_what_was_planted_reaches_no_page_and_no_frame(tmp_path: Path, serve: Se
     page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: frames.append(_bytes(frame))))
 
     address = serve(tmp_path / "lake")
-    shown = [look(page, f"{address}/{name}?period=all").content() for name in ("", *analysis.questions())]
+    shown = [look(page, f"{address}/?period=all").content()]
+    shown += [turn_to(page, question.title).content() for question in analysis.questions().values()]
 
     assert any("rate_limit_exceeded" in text for text in shown)
     assert b"[secret]" in b"".join(frames)

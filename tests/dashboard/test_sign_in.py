@@ -13,7 +13,7 @@ from itsdangerous import URLSafeTimedSerializer
 from playwright.sync_api import BrowserContext, Page, WebSocket, expect
 
 import analysis
-from tests.dashboard.conftest import drawn, end, free_port, look, started, two_days, write
+from tests.dashboard.conftest import drawn, end, free_port, look, started, turn_to, two_days, write
 
 PROVIDER: Final = Path(__file__).with_name("oidc")
 PEOPLE: Final[dict[str, dict[str, object]]] = {
@@ -163,8 +163,9 @@ def test_a_customer_is_sent_nothing_of_other_organisations(site: Site, stranger:
     sent = listened(stranger)
     page = signed_in(stranger, site, "bob")
 
-    for name in ["?period=all", *(f"{name}?period=all" for name in analysis.questions())]:
-        look(page, f"{site.address}/{name}")
+    look(page, f"{site.address}/?period=all")
+    for question in analysis.questions().values():
+        turn_to(page, question.title)
     look(page, f"{site.address}/errors_by_org?period=all")
     expect(page.get_by_text("1 row", exact=True)).to_be_visible()
     look(page, f"{site.address}/request?id=req_30_1")
