@@ -157,7 +157,7 @@ def _question_command(question: "Question") -> click.Command:
         if show_sql:
             click.echo(f"{question.sql.rstrip()}\n\n{call(question, parameters)};")
             return
-        con = connect(lake, catalog=catalog, only=[question.name])
+        con = connect(lake, catalog=catalog)
         interruptibly(con, lambda: write_rows(answer(con, question.name, **parameters), output, out=out, limit=limit))
 
     return run
@@ -245,7 +245,7 @@ def explain(
         utc_moment(value, name=name, zone=zone) if value else None
         for name, value in (("--since", since), ("--until", until))
     )
-    con = connect(lake, catalog=catalog, only=["data_through"])
+    con = connect(lake, catalog=catalog)
     kind = interruptibly(con, lambda: kind_of(con, about))
     if kind == "request":
         if first or last:
@@ -253,7 +253,6 @@ def explain(
         explanation = interruptibly(con, lambda: explain_request(con, about))
         told, text = dataclasses.asdict(explanation), story(explanation)
     else:
-        con = connect(lake, catalog=catalog)
         lived = interruptibly(con, lambda: history(con, about, kind, since=first, until=last))
         told, text = dataclasses.asdict(lived), history_text(lived)
     click.echo(json.dumps(plain(told), indent=2) if output == "json" else text, nl=output == "json")

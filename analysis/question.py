@@ -116,12 +116,9 @@ def questions(folder: Path = FOLDER) -> dict[str, Question]:
     return {path.stem: read_question(path) for path in sorted(folder.glob("*.sql"))}
 
 
-def install(con: duckdb.DuckDBPyConnection, folder: Path = FOLDER, *, only: Iterable[str] | None = None) -> None:
-    """Creates every macro of `folder` in `con`, over the tables or views there that are named like the lake's views.
-
-    With `only` those of these names and what they call: DuckDB binds each, which takes 10 ms of a question.
-    """
-    for sql in _in_order([*folder.glob("shared/*.sql"), *folder.glob("*.sql")], only):
+def install(con: duckdb.DuckDBPyConnection, folder: Path = FOLDER) -> None:
+    """Creates every macro of `folder` in `con`, over the tables or views there that are named like the lake's views."""
+    for sql in _in_order([*folder.glob("shared/*.sql"), *folder.glob("*.sql")]):
         con.execute(sql)
 
 
@@ -239,21 +236,15 @@ def read_question(path: Path) -> Question:
     )
 
 
-def _in_order(paths: Iterable[Path], only: Iterable[str] | None) -> Iterable[str]:
-    """The SQL of each file, after that of the files it calls: DuckDB looks a macro up when it creates its caller.
-
-    With `only` of those with macros of these names, and of all that they call.
-    """
+def _in_order(paths: Iterable[Path]) -> Iterable[str]:
+    """The SQL of each file, after that of the files it calls: DuckDB looks a macro up when it creates its caller."""
     texts = {path: path.read_text("utf-8") for path in sorted(paths)}
     homes = {name: path for path, text in texts.items() for name in _MACRO.findall(text)}
     calls: dict[Path, set[Path]] = {}
     for path, text in texts.items():
         code = re.sub(r"--.*", "", text)
         calls[path] = {homes[word] for word in re.findall(r"\b(\w+)\s*\(", code) if homes.get(word, path) != path}
-    wanted = [homes[name] for name in (homes if only is None else only)]
-    for path in wanted:
-        wanted += calls[path] - {*wanted}
-    return [texts[path] for path in TopologicalSorter(calls).static_order() if path in wanted]
+    return [texts[path] for path in TopologicalSorter(calls).static_order()]
 
 
 def _signature(sql: str, path: Path) -> tuple[int, str, dict[str, str]]:

@@ -72,7 +72,7 @@ def measure(lake: Path, asked: Asked, runs: int) -> Taken:
     walls, cpus, rows = [], [], 0
     for turn in range(runs + 1):
         before, cpu_before = time.perf_counter(), time.process_time()
-        with analysis.connect(lake, only=_needed(asked)) as con:
+        with analysis.connect(lake) as con:
             con.execute(f"SET enable_progress_bar = false; SET memory_limit = '{_MEMORY}'")
             rows = _within(con, ask)
         if turn:  # the first turn warms the page cache
@@ -92,11 +92,6 @@ def _within(con: duckdb.DuckDBPyConnection, ask: Callable[[duckdb.DuckDBPyConnec
         return -1
     finally:
         clock.cancel()
-
-
-def _needed(asked: Asked) -> list[str]:
-    """The macros to install, as the command line does."""
-    return ["data_through"] if asked.request_id else [asked.what]
 
 
 def _asking(asked: Asked) -> Callable[[duckdb.DuckDBPyConnection], int]:

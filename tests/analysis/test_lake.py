@@ -1,6 +1,7 @@
 """The connection over a lake and the exported database: what they hold, and what they say of damage."""
 
 import re
+import stat
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from deltalake import DeltaTable
 
 import analysis
 from analysis.lake import DEFAULT_CATALOGUE, VIEWS, read_catalogue, snapshot_files
+from analysis.question import macro_names
 from ingest.schema import (
     CATALOGUE_COLUMNS,
     DAILY,
@@ -183,14 +185,11 @@ def test_a_database_that_cannot_be_read_is_exported_anew(write_lake: WriteLake, 
         assert con.execute("SELECT errors FROM errors_by_org()").fetchall() == [(1,)]
 
 
-def test_a_database_with_the_macros_of_another_errata_is_exported_anew(
-    write_lake: WriteLake, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_database_whose_macros_were_changed_is_exported_anew(write_lake: WriteLake) -> None:
     lake = write_lake([{"status": 500}])
     database = analysis.export(lake)
     with duckdb.connect(str(database)) as con:
         con.execute("CREATE OR REPLACE MACRO errors_by_org() AS TABLE SELECT 0 AS errors")
-    monkeypatch.setattr("analysis.lake.macros_digest", lambda: "another")
 
     analysis.export(lake)
 
@@ -448,3 +447,38 @@ def test_rows_that_do_not_fit_in_memory_lie_where_nobody_else_reads_them(write_l
 
     assert Path(folder).stat().st_mode & 0o777 == 0o700
     assert Path.cwd() not in Path(folder).parents
+
+
+def test_the_macros_are_kept_in_the_cache_of_the_user(
+    write_lake: WriteLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lake = write_lake([{"status": 500}])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    defined = "SELECT function_name, parameters FROM duckdb_functions() WHERE NOT internal ORDER BY ALL"
+
+    created = analysis.connect(lake).execute(defined).fetchall()
+
+    [kept] = (tmp_path / "cache" / "errata").iterdir()
+    assert stat.S_IMODE(kept.parent.stat().st_mode) == 0o700
+    assert {name for name, _ in created} == macro_names()
+    with duckdb.connect(str(kept), read_only=True) as con:
+        assert con.execute(defined).fetchall() == created
+        assert con.execute("SELECT count(*) FROM information_schema.tables").fetchall() == [(0,)]
+
+
+@pytest.mark.parametrize("cache", ["a file", "a broken database"])
+def test_a_cache_that_cannot_be_used_is_done_without(
+    write_lake: WriteLake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cache: str
+) -> None:
+    lake = write_lake([{"status": 500}])
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if cache == "a file":
+        (tmp_path / "cache").touch()
+    else:
+        analysis.connect(lake).close()
+        [kept] = (tmp_path / "cache" / "errata").iterdir()
+        kept.write_bytes(b"no database")
+
+    assert analysis.connect(lake).execute("SELECT errors FROM errors_by_org()").fetchall() == [(1,)]
+    with duckdb.connect(str(analysis.export(lake)), read_only=True) as con:
+        assert con.execute("SELECT errors FROM errors_by_org()").fetchall() == [(1,)]

@@ -343,25 +343,3 @@ def test_every_judge_has_a_question() -> None:
     judges = {path.stem for path in Path(analysis.judges.__file__).parent.glob("*.py")} - {"__init__"}
 
     assert judges <= set(NAMES)
-
-
-def test_only_the_macros_that_are_asked_for_are_created_and_those_that_they_call(tmp_path: Path) -> None:
-    (tmp_path / "shared").mkdir()
-    (tmp_path / "shared" / "steps.sql").write_text("CREATE OR REPLACE MACRO step(n) AS n + 1;")
-    (tmp_path / "shared" / "others.sql").write_text("CREATE OR REPLACE MACRO other(n) AS n + 2;")
-    (tmp_path / "first.sql").write_text("CREATE OR REPLACE MACRO first() AS TABLE SELECT step(1) AS n;")
-    (tmp_path / "second.sql").write_text("CREATE OR REPLACE MACRO second() AS TABLE SELECT n FROM first();")
-    con = duckdb.connect()
-
-    analysis.install(con, tmp_path, only=["second"])
-
-    found = con.execute("SELECT function_name FROM duckdb_functions() WHERE NOT internal ORDER BY 1").fetchall()
-    assert found == [("first",), ("second",), ("step",)]
-    assert con.execute("FROM second()").fetchall() == [(2,)]
-
-
-@pytest.mark.parametrize("name", analysis.questions())
-def test_a_question_needs_nothing_but_what_it_calls(write_lake: WriteLake, name: str) -> None:
-    con = analysis.connect(write_lake(), only=[name])
-
-    assert analysis.answer(con, name).fetchall() == []

@@ -46,7 +46,7 @@ from tests.ingest.logs import KEY
 from tests.ingest.logs import Row as LakeRow
 from tests.laws.model import Model, Shape, row_of
 
-EXAMPLES: Final = int(os.environ.get("ERRATA_LAW_EXAMPLES", "12"))
+EXAMPLES: Final = int(os.environ.get("ERRATA_LAW_EXAMPLES", "10"))
 STEPS: Final = 20
 HEAD_BYTES: Final = 4096
 NOON: Final = datetime(2026, 11, 23, 12, tzinfo=UTC)

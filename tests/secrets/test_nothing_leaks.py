@@ -116,7 +116,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
         for suffix in ("csv", "json", "md", "parquet"):
             out = folder / f"{view}.{suffix}"
             run(folder, f"sql-{view}-{suffix}", "sql", f"FROM {view}", "--lake", lake, "--out", out)
-    run(folder, "sql-table", "sql", "FROM errors", "--lake", lake, "--output", "table", "--limit", "-1")
+    run(folder, "sql-table", "sql", "FROM errors", "--lake", lake, "--output", "table", "--limit", "300")
     run(folder, "status", "status", "--lake", lake)
     ids = (
         analysis.connect(lake).execute("SELECT request_id FROM errors WHERE request_id IS NOT NULL LIMIT 5").fetchall()
