@@ -16,7 +16,7 @@ from tests.crash.held import ids_in, left_behind
 from tests.crash.warm import Running, Warm
 from tests.ingest.logs import rejects, requests
 
-KILLS: Final = 120
+KILLS: Final = 80
 # Some kills come early, others between the writing of a file and its commit, which lie some 10 ms apart.
 _MOST_CHANGES: Final = {"ingest": 14, "maintain": 12, "export": 6}
 _MOMENT_S: Final = 0.01

@@ -96,7 +96,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     run(folder, "ingest-again", "ingest", logs, "--lake", lake, code={4})
     run(folder, "ingest-mapping", "ingest", own, "--lake", folder / "own", "--mapping", mapping)
     for output in ("text", "json"):
-        run(folder, f"detect-{output}", "detect", logs, "--output", output, code={0, 4})
+        chosen = logs if output == "json" else logs / "formats"
+        run(folder, f"detect-{output}", "detect", chosen, "--output", output, code={0, 4})
     for suffix in ("md", "html", "json"):
         run(
             folder,
