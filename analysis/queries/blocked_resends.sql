@@ -186,7 +186,7 @@ caller_sends AS (
     INNER JOIN send_routes
         ON send_routes.method IS NOT DISTINCT FROM sent.method
         AND send_routes.route IS NOT DISTINCT FROM sent.route
-    WHERE sent.org_id IN (SELECT org_id FROM per_caller)
+    WHERE (sent.org_id IN (SELECT org_id FROM per_caller)) IS TRUE
        OR sent.org_id IS NULL
     GROUP BY sent.org_id, sent.caller
 ),
@@ -207,7 +207,7 @@ sends_by_hour AS (
     INNER JOIN send_routes
         ON send_routes.method IS NOT DISTINCT FROM sent.method
         AND send_routes.route IS NOT DISTINCT FROM sent.route
-    WHERE sent.caller IN (SELECT caller FROM peaks WHERE recipients >= min_spike_recipients)
+    WHERE (sent.caller IN (SELECT caller FROM peaks WHERE recipients >= min_spike_recipients)) IS TRUE
     GROUP BY ALL
 ),
 in_peaks AS (

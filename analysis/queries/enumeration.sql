@@ -79,7 +79,7 @@ cells AS (
 traffic AS (
     SELECT caller, org_id, method, route, is_error, sum(requests)::BIGINT AS requests
     FROM request_counts(since, until, for_org, for_key, NULL)
-    WHERE caller IN (SELECT caller FROM cells)
+    WHERE (caller IN (SELECT caller FROM cells)) IS TRUE
     GROUP BY ALL
 ),
 callers AS (
@@ -106,7 +106,7 @@ route_successes AS (
     SELECT method, route, sum(requests)::BIGINT AS successes
     FROM request_counts(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND route IN (SELECT route FROM cells)
+      AND (route IN (SELECT route FROM cells)) IS TRUE
     GROUP BY ALL
 ),
 sought_ids AS (
@@ -134,9 +134,9 @@ id_successes AS (
             CASE WHEN contains(path, '{org_id}') THEN replace(path, '{org_id}', org_id) ELSE path END AS path
         FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
         WHERE NOT is_error
-          AND route IN (SELECT route FROM sought_ids)
+          AND (route IN (SELECT route FROM sought_ids)) IS TRUE
     )
-    WHERE path IN (SELECT path FROM sought_ids)
+    WHERE (path IN (SELECT path FROM sought_ids)) IS TRUE
     GROUP BY ALL
 ),
 judged_ids AS (

@@ -79,14 +79,14 @@ calls AS (
 answered_routes AS (
     SELECT route
     FROM daily_successes
-    WHERE route IN (SELECT route FROM calls)
+    WHERE (route IN (SELECT route FROM calls)) IS TRUE
     GROUP BY ALL
     UNION
     SELECT route
     FROM requests
     WHERE kind = 'error'
       AND code NOT IN ('not_found', 'missing_api_key', 'invalid_api_key', 'rate_limited')
-      AND route IN (SELECT route FROM calls)
+      AND (route IN (SELECT route FROM calls)) IS TRUE
     GROUP BY ALL
 ),
 doors AS (
@@ -118,7 +118,7 @@ addresses AS (
     FROM (
         SELECT client_ip, key_id IS NOT NULL OR key_hash IS NOT NULL AS is_keyed, is_error, requests
         FROM request_counts(since, until, NULL, NULL, NULL)
-        WHERE client_ip IN (SELECT client_ip FROM candidates)
+        WHERE (client_ip IN (SELECT client_ip FROM candidates)) IS TRUE
     )
     GROUP BY ALL
 ),

@@ -274,8 +274,8 @@ reached_ids AS (
     SELECT method, route, path, org_id, caller, min(ts) AS first_success
     FROM requests_in_scope(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND route IN (SELECT route FROM sought_ids WHERE names_object(route))
-      AND path IN (SELECT path FROM sought_ids)
+      AND (route IN (SELECT route FROM sought_ids WHERE names_object(route))) IS TRUE
+      AND (path IN (SELECT path FROM sought_ids)) IS TRUE
     GROUP BY ALL
 ),
 own_ids AS (

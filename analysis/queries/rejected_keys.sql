@@ -67,21 +67,21 @@ key_id_successes AS (
     SELECT key_id, max(last_ts) AS last_success
     FROM request_counts(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND key_id IN (SELECT key_id FROM rejections)
+      AND (key_id IN (SELECT key_id FROM rejections)) IS TRUE
     GROUP BY ALL
 ),
 key_hash_successes AS (
     SELECT key_hash, max(last_ts) AS last_success
     FROM request_counts(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND key_hash IN (SELECT key_hash FROM rejections)
+      AND (key_hash IN (SELECT key_hash FROM rejections)) IS TRUE
     GROUP BY ALL
 ),
 address_successes AS (
     SELECT client_ip, count(DISTINCT coalesce(key_id, key_hash)) AS working_keys, max(last_ts) AS last_success
     FROM request_counts(NULL, until, NULL, NULL, NULL)
     WHERE NOT is_error
-      AND client_ip IN (SELECT client_ip FROM rejections)
+      AND (client_ip IN (SELECT client_ip FROM rejections)) IS TRUE
     GROUP BY ALL
 ),
 calls AS (

@@ -118,7 +118,9 @@ tried AS (
             ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
         ) AS gap_before_s
     FROM attempts(since, until, for_org, for_key, for_route)
-    WHERE intent_confidence = 'high'
+    -- Of high confidence are those with a key: the first condition is known before attempts are put in order.
+    WHERE intent_token IS NOT NULL
+      AND intent_confidence = 'high'
 ),
 known AS (
     SELECT

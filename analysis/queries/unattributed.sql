@@ -57,7 +57,7 @@ attributed_successes AS (
         bool_or(key_id IS NOT NULL OR key_hash IS NOT NULL) AS has_key
     FROM requests
     WHERE kind = 'ok'
-      AND source_id IN (SELECT source_id FROM attributed_errors WHERE NOT has_org OR NOT has_key)
+      AND (source_id IN (SELECT source_id FROM attributed_errors WHERE NOT has_org OR NOT has_key)) IS TRUE
     GROUP BY ALL
 ),
 attributed_sources AS (

@@ -279,19 +279,44 @@ cells_with_history AS (
     SELECT label, method, route, org_id, caller, begins_us, length_us, step_us, second_step
     FROM references_of_noise
 ),
-suspect_traffic AS (
+-- What a cell tells apart: to compare what it does not tell by OR takes fifty times as long.
+shapes AS (
+    SELECT DISTINCT method IS NOT NULL AS has_place, org_id IS NOT NULL AS has_org, caller IS NOT NULL AS has_caller
+    FROM cells_with_history
+),
+shaped_traffic AS (
     SELECT
-        suspects.label, suspects.method, suspects.route, suspects.org_id, suspects.caller,
+        CASE WHEN shapes.has_place THEN traffic.method END AS method,
+        CASE WHEN shapes.has_place THEN traffic.route END AS route,
+        CASE WHEN shapes.has_org THEN traffic.org_id END AS org_id,
+        CASE WHEN shapes.has_caller THEN traffic.caller END AS caller,
         sum(traffic.requests) FILTER (WHERE traffic.step = 0) AS requests,
         sum(traffic.requests) FILTER (WHERE traffic.step = 1) AS previous_requests,
         sum(traffic.requests) FILTER (WHERE traffic.step > 1) AS week_before_requests
-    FROM suspects
-    INNER JOIN traffic
-        ON (suspects.method IS NULL OR traffic.method = suspects.method)
-        AND (suspects.route IS NULL OR traffic.route = suspects.route)
-        AND (suspects.org_id IS NULL OR traffic.org_id = suspects.org_id)
-        AND (suspects.caller IS NULL OR traffic.caller = suspects.caller)
+    FROM traffic
+    CROSS JOIN shapes
     GROUP BY ALL
+),
+suspect_traffic AS (
+    SELECT
+        suspects.label, suspects.method, suspects.route, suspects.org_id, suspects.caller,
+        shaped_traffic.requests, shaped_traffic.previous_requests, shaped_traffic.week_before_requests
+    FROM suspects
+    INNER JOIN shaped_traffic
+        ON shaped_traffic.method IS NOT DISTINCT FROM suspects.method
+        AND shaped_traffic.route IS NOT DISTINCT FROM suspects.route
+        AND shaped_traffic.org_id IS NOT DISTINCT FROM suspects.org_id
+        AND shaped_traffic.caller IS NOT DISTINCT FROM suspects.caller
+),
+shaped_failures AS (
+    SELECT
+        failures.label, failures.method, failures.route, failures.caller, failures.ts, failures.request_id, failures.step,
+        CASE WHEN shapes.has_place THEN failures.method END AS cell_method,
+        CASE WHEN shapes.has_place THEN failures.route END AS cell_route,
+        CASE WHEN shapes.has_org THEN failures.org_id END AS cell_org_id,
+        CASE WHEN shapes.has_caller THEN failures.caller END AS cell_caller
+    FROM failures
+    CROSS JOIN shapes
 ),
 told_failures AS (
     SELECT
@@ -318,12 +343,12 @@ told_failures AS (
                 failures.request_id
         ) AS recency
     FROM cells_with_history AS told
-    INNER JOIN failures
+    INNER JOIN shaped_failures AS failures
         ON failures.label = told.label
-        AND (told.method IS NULL OR failures.method = told.method)
-        AND (told.route IS NULL OR failures.route = told.route)
-        AND (told.org_id IS NULL OR failures.org_id = told.org_id)
-        AND (told.caller IS NULL OR failures.caller = told.caller)
+        AND failures.cell_method IS NOT DISTINCT FROM told.method
+        AND failures.cell_route IS NOT DISTINCT FROM told.route
+        AND failures.cell_org_id IS NOT DISTINCT FROM told.org_id
+        AND failures.cell_caller IS NOT DISTINCT FROM told.caller
 ),
 told_steps AS (
     SELECT

@@ -70,13 +70,14 @@ edge_minutes AS (
     SELECT DISTINCT org_id, lone_caller, end_us // 60000000 AS minute_number
     FROM edges
 ),
+-- IS TRUE: DuckDB puts the few refused accounts in a hash table and not the successes, which are many.
 successes AS (
     SELECT org_id, NULL AS lone_caller, start_us(ts, latency_ms) AS start_us, epoch_us(ts) AS end_us, method, route
     FROM requests
     WHERE kind = 'ok'
       AND status BETWEEN 200 AND 299
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
-      AND org_id IN (SELECT org_id FROM refusals)
+      AND (org_id IN (SELECT org_id FROM refusals)) IS TRUE
     UNION ALL
     SELECT org_id, caller AS lone_caller, start_us(ts, latency_ms) AS start_us, epoch_us(ts) AS end_us, method, route
     FROM requests
@@ -84,7 +85,7 @@ successes AS (
       AND status BETWEEN 200 AND 299
       AND (until IS NULL OR (day <= until::TIMESTAMP::DATE AND ts < utc_moment(until)))
       AND org_id IS NULL
-      AND caller IN (SELECT lone_caller FROM refusals)
+      AND (caller IN (SELECT lone_caller FROM refusals)) IS TRUE
 ),
 -- One row for all passes that began in a minute without an edge: of millions of passes few need an order.
 passes AS (
